@@ -1,0 +1,150 @@
+"""A session from outside: what is asked for, what it needs while it runs, and how it is reached."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from visavis.metrics import Metrics, NoMetrics
+
+T = TypeVar("T")
+
+
+class SessionRequest(BaseModel):
+    """What a caller asks for: an avatar, and options for each part, validated by that part's session model.
+
+    Serialisable; holds no live objects.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    avatar: str = Field(default="mira", min_length=1, max_length=200)
+    """The id of the avatar: its file's name without .hvia."""
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    """Where the blinks and glances start from: the same seed and sound give the same pictures."""
+    source: dict[str, Any] = Field(default_factory=dict)
+    """This session's options for the audio source."""
+    transport: dict[str, Any] = Field(default_factory=dict)
+    """This session's options for the transport."""
+    renderer: dict[str, Any] = Field(default_factory=dict)
+    """This session's options for the renderer."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlaybackFinished:
+    """How a segment ended: exactly one for every segment that began.
+
+    ``samples`` were really played, counted at the source's ``rate``; ``interrupted`` is False for a natural end.
+    """
+
+    segment: str
+    samples: int
+    rate: int
+    interrupted: bool
+
+    @property
+    def position(self) -> float:
+        """Seconds played."""
+        return self.samples / self.rate
+
+
+@dataclass
+class SessionStats:
+    """A session's figures so far. Times in seconds."""
+
+    frames: int = 0
+    idle_frames: int = 0
+    late_frames: int = 0
+    dropped_frames: int = 0
+    underruns: int = 0
+    segments: int = 0
+    spoken: float = 0.0
+    first_frame: float | None = None
+    state: Literal["starting", "running", "closing", "closed"] = "starting"
+
+
+@dataclass
+class SessionContext:
+    """What the parts of one session share: the request, resources by type, metrics, an id for the log."""
+
+    session_id: str
+    request: SessionRequest
+    metrics: Metrics = field(default_factory=NoMetrics)
+    resources: dict[type[Any], Any] = field(default_factory=dict)
+
+    def provide(self, kind: type[T], resource: T) -> None:
+        """Put a resource (a room, say) where other parts of this session find it."""
+        self.resources[kind] = resource
+
+    def resource(self, kind: type[T]) -> T:
+        """The resource of that type; raises KeyError naming the type if no part provided it."""
+        try:
+            found: T = self.resources[kind]
+        except KeyError:
+            raise KeyError(f"no part of this session provides a {kind.__module__}.{kind.__qualname__}") from None
+        return found
+
+
+class SpeechStream(Protocol):
+    """One segment being written. Also the return of ``SessionHandle.speak``."""
+
+    @property
+    def id(self) -> str:
+        """The segment's id, unique in its session."""
+
+    async def write(self, pcm: NDArray[np.generic]) -> None:
+        """Add sound (see ``visavis.media.as_pcm`` for what it may be). Waits while the pipeline is full.
+
+        After an interrupt, or once the segment has ended, what is written is discarded silently:
+        a sender that has not heard of the interrupt yet is not at fault. Raises ValueError for malformed sound.
+        """
+
+    async def end(self) -> None:
+        """No more sound will come. May be called twice."""
+
+    async def wait_started(self) -> bool:
+        """Wait until its first sample has been played; False if it ended unheard."""
+
+    async def wait_finished(self) -> PlaybackFinished:
+        """Wait until it has been played, interrupted or dropped."""
+
+
+class SessionHandle(ABC):
+    """The only way anyone outside reaches a session: messages, alike in this process and in a worker's."""
+
+    @property
+    @abstractmethod
+    def id(self) -> str:
+        """The session's id."""
+
+    @abstractmethod
+    async def stats(self) -> SessionStats:
+        """Figures so far."""
+
+    @abstractmethod
+    async def interrupt(self) -> None:
+        """Stop what is being said and what waits to be said. Does nothing if all is silent."""
+
+    @abstractmethod
+    async def speak(self, rate: int, channels: int = 1) -> SpeechStream:
+        """Open a segment, by the speech floor's policy."""
+
+    @abstractmethod
+    async def close(self, reason: str = "closed") -> None:
+        """End the session; every open segment gets its PlaybackFinished first."""
+
+    @abstractmethod
+    async def wait(self) -> None:
+        """Wait for the session's end; raises its error if it failed."""
+
+
+def options_of(request: SessionRequest, kind: str) -> Mapping[str, Any]:
+    """The request's section for a kind of part."""
+    section: Mapping[str, Any] = getattr(request, kind, {})
+    return section

@@ -5,6 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from enum import StrEnum
 
+import anyio
+
+from visavis.component import ComponentConfig
 from visavis.interfaces.session import SessionContext
 from visavis.media import AudioFormat, PairedFrame, VideoFormat
 
@@ -54,8 +57,8 @@ class TransportSession(ABC):
 
     async def closed(self) -> str:
         """Wait until the far end is gone (the room, the viewer); returns the reason. A file never is."""
-        await _forever()
-        return ""
+        await anyio.sleep_forever()
+        return ""  # pragma: no cover (never reached)
 
     @abstractmethod
     async def aclose(self, error: BaseException | None = None) -> None:
@@ -66,14 +69,12 @@ class Transport(ABC):
     """Makes a session's way out. One for the whole process."""
 
     @abstractmethod
-    async def prepare(self, context: SessionContext) -> TransportSession:
-        """Make what a session needs, not connected yet; provide shared resources in ``context``."""
+    async def prepare(self, context: SessionContext, options: ComponentConfig) -> TransportSession:
+        """Make what a session needs, not connected yet; provide shared resources in ``context``.
+
+        ``options`` is an instance of the record's ``session`` model.
+        """
 
     async def aclose(self) -> None:
         """Let go of what is shared. May be called twice."""
 
-
-async def _forever() -> None:
-    import anyio
-
-    await anyio.sleep_forever()

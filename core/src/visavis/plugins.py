@@ -1,0 +1,118 @@
+"""The records that hooks yield: a name, the options' models, and how to make the part.
+
+A record costs nothing: the engine is imported by ``factory`` when the part is made, so that listing
+plugins is quick and a broken engine is one sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from visavis.component import ComponentConfig, NoOptions
+from visavis.interfaces.avatar import AvatarStore
+from visavis.interfaces.launcher import Launcher
+from visavis.interfaces.renderer import Renderer
+from visavis.interfaces.server import Server
+from visavis.interfaces.source import AudioSource
+from visavis.interfaces.transport import Transport
+
+
+class Kind(StrEnum):
+    """The kinds of part, by the key each has in a deployment file."""
+
+    STORE = "store"
+    SOURCE = "source"
+    RENDERER = "renderer"
+    TRANSPORT = "transport"
+    SERVER = "server"
+    LAUNCHER = "launcher"
+    COMMAND = "command"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PluginRecord:
+    """What all records have.
+
+    ``name`` is what follows ``use:`` (lower case, digits, hyphens); ``summary`` one line for lists.
+    ``config`` validates the deployment's options, ``session`` those of one session.
+    ``provides`` and ``requires`` name what parts of one session share (``livekit.room``, say).
+    """
+
+    name: str
+    summary: str
+    config: type[ComponentConfig] = NoOptions
+    session: type[ComponentConfig] = NoOptions
+    provides: frozenset[str] = field(default_factory=frozenset)
+    requires: frozenset[str] = field(default_factory=frozenset)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AvatarStorePlugin(PluginRecord):
+    """A store: ``factory(config)``, once a process."""
+
+    factory: Callable[[Any], AvatarStore]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AudioSourcePlugin(PluginRecord):
+    """A source: ``factory(config, session_options)``, once a session."""
+
+    factory: Callable[[Any, Any], AudioSource]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RendererPlugin(PluginRecord):
+    """A renderer: ``factory(config)``, once a process. ``check()`` says in one line why it cannot work here.
+
+    ``check`` returns None where it works; it may import the engine, and is called by ``visavis doctor`` only.
+    """
+
+    factory: Callable[[Any], Renderer]
+    check: Callable[[], str | None] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransportPlugin(PluginRecord):
+    """A transport: ``factory(config)``, once a process."""
+
+    factory: Callable[[Any], Transport]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerPlugin(PluginRecord):
+    """A server: ``factory(config)``."""
+
+    factory: Callable[[Any], Server]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LauncherPlugin(PluginRecord):
+    """A launcher: ``factory(config)``, once a process."""
+
+    factory: Callable[[Any], Launcher]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandPlugin:
+    """A command of the command line: ``visavis NAME``.
+
+    ``target`` is ``package.module:attribute`` of a typer app or function, imported when the command is called.
+    """
+
+    name: str
+    summary: str
+    target: str
+
+
+RECORD_OF_KIND: dict[Kind, type[Any]] = {
+    Kind.STORE: AvatarStorePlugin,
+    Kind.SOURCE: AudioSourcePlugin,
+    Kind.RENDERER: RendererPlugin,
+    Kind.TRANSPORT: TransportPlugin,
+    Kind.SERVER: ServerPlugin,
+    Kind.LAUNCHER: LauncherPlugin,
+    Kind.COMMAND: CommandPlugin,
+}

@@ -177,7 +177,7 @@ def visemes_of_arpabet(phone: str) -> tuple[str, ...]:
 def visemes_of_ipa(phone: str) -> tuple[str, ...]:
     """Visemes of an IPA phone ("aɪ" gives two, "tʃ" one); empty or pure marks are silence."""
     plain = unicodedata.normalize("NFD", phone)
-    found = [IPA[c] for c in plain if c in IPA]
+    found = ["sh"] if plain.startswith("sx") else [IPA[c] for c in plain if c in IPA]
     if not found:
         return ("sil",)
     if "sh" in found and "td" in found:  # an affricate shows its second half
@@ -189,15 +189,21 @@ def visemes_of_ipa(phone: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def split(parts: Sequence[str], start: float, end: float) -> list[Segment]:
+    """One phone's visemes laid into its time: of two the first takes 55 %."""
+    share = 0.55 if len(parts) == 2 else 1.0 / len(parts)
+    edges = [start + (end - start) * min(1.0, share * i) for i in range(len(parts))] + [end]
+    return [Segment(v, a, b) for v, a, b in zip(parts, edges[:-1], edges[1:], strict=True)]
+
+
 def segments_of(phones: Iterable[Mapping[str, object]], alphabet: str = "arpabet") -> list[Segment]:
-    """Segments of `{"phone", "start", "end"}` records; a diphthong becomes two halves (55 % and 45 %)."""
+    """Segments of `{"phone", "start", "end"}` records; a diphthong becomes two in a row."""
     look_up = visemes_of_arpabet if alphabet == "arpabet" else visemes_of_ipa
     out: list[Segment] = []
     for record in phones:
         start, end = float(str(record["start"])), float(str(record["end"]))
         parts = look_up(str(record["phone"]))
-        edges = (start, end) if len(parts) == 1 else tuple(np.interp(np.linspace(0, 1, len(parts) + 1), [0, 0.5, 1], [start, start + 0.55 * (end - start), end]))
-        out += [Segment(v, float(a), float(b)) for v, a, b in zip(parts, edges[:-1], edges[1:], strict=True)]
+        out += split(parts, start, end)
     return out
 
 
@@ -233,8 +239,9 @@ def gate(segments: Sequence[Segment], viseme: str, times: Array, ramp: float = 0
     return out
 
 
-def _dominance(segments: Sequence[Segment], times: Array) -> Array:
+def dominance(segments: Sequence[Segment], times: Array) -> Array:
     """[len(times), visemes] pulls that sum to 1."""
+    segments = merged_silences(segments)
     total = np.full((len(times), len(NAMES)), 0.0, np.float64)
     for s in segments:
         strength, before, after = PULLS.get(s.viseme, DEFAULT_PULL)
@@ -253,8 +260,7 @@ def _dominance(segments: Sequence[Segment], times: Array) -> Array:
 
 def blend(segments: Sequence[Segment], times: Array) -> Array:
     """Coefficients [len(times), 52] at ascending `times` (seconds)."""
-    segments = merged_silences(segments)
-    track = _dominance(segments, times) @ POSES
+    track = dominance(segments, times) @ POSES
     bite = gate(segments, "fv", times, 0.055)[:, None] * 0.85
     shut = gate(segments, "pbm", times)[:, None]
     track = track * (1 - bite) + POSES[ROW["fv"]] * bite

@@ -7,6 +7,7 @@ from visavis.hvia.manifest import ENGINE, FORMAT, Clip, Face, Manifest, Motion, 
 from visavis.hvia.placement import Placement
 from visavis.hvia.profiles import ARKIT_52
 from visavis.hvia.reader import Hvia, open_hvia
+from visavis.hvia.validation import Finding, check_hvia, validate_hvia
 from visavis.hvia.writer import pack_folder, write_hvia
 
 __all__ = [
@@ -16,13 +17,16 @@ __all__ = [
     "LIMITS",
     "Clip",
     "Face",
+    "Finding",
     "Hvia",
     "Limits",
     "Manifest",
     "Motion",
     "Placement",
+    "check_hvia",
     "manifest_schema",
     "open_hvia",
     "pack_folder",
+    "validate_hvia",
     "write_hvia",
 ]

@@ -299,9 +299,7 @@ def _known_format(said: Mapping[str, Any], where: str) -> None:
     """Refuse other formats and engines first: their other fields would only confuse the message."""
     named, engine = said.get("format"), said.get("engine")
     if named != FORMAT:
-        raise AvatarInvalid(
-            where, f"its format is {_short(named)}, not {FORMAT!r}", hint="a newer visavis may read it"
-        )
+        raise AvatarInvalid(where, f"its format is {_short(named)}, not {FORMAT!r}", hint="a newer visavis may read it")
     if engine != ENGINE:
         raise AvatarInvalid(
             where,

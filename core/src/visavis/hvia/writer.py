@@ -49,8 +49,7 @@ def write_hvia(
     fields.setdefault("format", FORMAT)
     fields.setdefault("engine", ENGINE)
     fields["members"] = [
-        {"path": name, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        for name, data in contents.items()
+        {"path": name, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in contents.items()
     ]
     text = json.dumps(fields, ensure_ascii=False, indent=1, allow_nan=False)
     try:
@@ -121,9 +120,7 @@ def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
     archive.writestr(entry, data, compresslevel=9)
 
 
-def pack_folder(
-    folder: str | os.PathLike[str], path: str | os.PathLike[str], *, limits: Limits = LIMITS
-) -> Path:
+def pack_folder(folder: str | os.PathLike[str], path: str | os.PathLike[str], *, limits: Limits = LIMITS) -> Path:
     """Pack a folder that holds ``manifest.json`` and the files it names into an avatar file; return its path.
 
     ``members`` of the manifest may be left out, or list only paths; sizes and hashes are computed anew. Files that

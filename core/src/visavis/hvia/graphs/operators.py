@@ -59,5 +59,6 @@ def node_macs(kind: str, inputs: Sequence[Shape], output: Shape, attributes: dic
     if kind == "Gemm" and inputs and len(inputs[0]) == 2:
         return out * inputs[0][0 if attributes.get("transA") else 1]
     if kind in ("AveragePool", "MaxPool"):
-        return out * prod(attributes.get("kernel_shape", (1,)))
+        kernel: Shape = attributes.get("kernel_shape", (1,))
+        return out * prod(kernel)
     return touched

@@ -1,0 +1,148 @@
+"""The base of every renderer of engine ``graphs/1``: a subclass only says how a graph is executed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import cv2
+
+from visavis.errors import RendererError
+from visavis.graphs1.avatar import Graphs1Avatar, Shared
+from visavis.graphs1.executor import GraphExecutor
+from visavis.graphs1.session import Graphs1Session
+from visavis.graphs1.weights import Weights
+from visavis.hvia import Hvia
+from visavis.hvia.graphs import load_graphs
+from visavis.interfaces.renderer import Renderer, RenderInput, RenderSession
+from visavis.media import VideoFrame
+from visavis.metrics import Metrics, NoMetrics
+
+
+class Graphs1Renderer(Renderer):
+    """Draws ``graphs/1`` avatars with the executors of a subclass.
+
+    ``packs`` are folders of graphs that avatars refer to; ``cache`` is the folder for decoded clips (default: see
+    :func:`visavis.graphs1.clips.cache_folder`). ``metrics`` gets ``visavis_render_seconds{stage=...}`` for the stages
+    motion, face (one call for a whole batch) and compose (one picture).
+    """
+
+    engines = frozenset({"graphs/1"})
+
+    def __init__(
+        self,
+        *,
+        max_batch: int = 16,
+        packs: Sequence[Path] = (),
+        cache: Path | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
+        # Its threads would spin beside the engine's for planes this small.
+        cv2.setNumThreads(1)
+        self.max_batch = max_batch
+        self.metrics: Metrics = metrics or NoMetrics()
+        self._packs = tuple(packs)
+        self._cache = cache
+        self._lock = threading.Lock()
+        self._loaded: dict[str, Shared] = {}
+
+    @abstractmethod
+    def make_executor(self, model: bytes, *, name: str) -> GraphExecutor:
+        """Something that executes an ONNX file (checked already). ``name`` says which, for messages and logs."""
+
+    def load(self, avatar: Hvia) -> Graphs1Avatar:
+        """Load an avatar, or share it if it is loaded already. Blocking.
+
+        Raises AvatarInvalid if a graph or the clip is not what the format asks for, RendererError if the engine
+        refuses or there is no room.
+        """
+        with self._lock:
+            shared = self._loaded.get(avatar.digest)
+            if shared is None:
+                shared = Shared(self._loaded, avatar.digest, self._lock)
+                self._loaded[avatar.digest] = shared
+            shared.users += 1
+        try:
+            with shared.loading:
+                if shared.weights is None:
+                    shared.weights = self._weights(avatar)
+                return Graphs1Avatar(shared, shared.weights)
+        except BaseException:
+            shared.leave()
+            raise
+
+    def _weights(self, avatar: Hvia) -> Weights:
+        graphs = load_graphs(avatar, packs=self._packs)
+        with ExitStack() as undo:
+            motion = self._executor(avatar, graphs.motion.data, "motion")
+            undo.callback(motion.close)
+            face = self._executor(avatar, graphs.face.data, "face")
+            undo.callback(face.close)
+            weights = Weights(avatar, motion, face, self._timed, self._cache)
+            undo.pop_all()
+        return weights
+
+    def _executor(self, avatar: Hvia, model: bytes, which: str) -> GraphExecutor:
+        try:
+            return self.make_executor(model, name=f"{avatar.id}/{which}")
+        except RendererError:
+            raise
+        except Exception as error:  # an engine may raise anything; its words travel with the cause
+            said = " ".join(str(error).split())
+            raise RendererError(f"{avatar.path.name}: the engine refuses its {which} graph: {said}") from error
+
+    def step(self, sessions: Sequence[RenderSession], inputs: Sequence[RenderInput]) -> list[VideoFrame | None]:
+        """One tick for every session; see :meth:`visavis.interfaces.renderer.Renderer.step`."""
+        own = self._own(sessions)
+        if not own:
+            return []
+        weights = own[0].weights
+        rows = list(zip(own, inputs, strict=True))
+        self._move(weights, rows)
+        drawing = [session.advance(given) for session, given in rows]
+        self._draw(weights, [session for session, draws in zip(own, drawing, strict=True) if draws])
+        return [session.paint() if draws else None for session, draws in zip(own, drawing, strict=True)]
+
+    def _own(self, sessions: Sequence[RenderSession]) -> list[Graphs1Session]:
+        if len(sessions) > self.max_batch:
+            raise ValueError(f"{len(sessions)} sessions in a step; at most {self.max_batch} were declared")
+        own = [session for session in sessions if isinstance(session, Graphs1Session)]
+        if len(own) != len(sessions) or len({id(session) for session in own}) != len(own):
+            raise ValueError("a step takes each of this renderer's sessions once, and no others")
+        if len({id(session.weights) for session in own}) > 1:
+            raise ValueError("the sessions of a step must share one batch key")
+        for session in own:
+            session.check_open()
+        return own
+
+    @staticmethod
+    def _move(weights: Weights, rows: Sequence[tuple[Graphs1Session, RenderInput]]) -> None:
+        calls = [(session, sound) for session, given in rows if (sound := session.hear(given)) is not None]
+        if not calls:
+            return
+        expressions, states = weights.move([sound for _, sound in calls], [session.state for session, _ in calls])
+        for row, (session, _) in enumerate(calls):
+            # A copy: a view would keep the whole batch's memory for as long as this session's state lives.
+            session.take(expressions[row].copy(), states[row].copy())
+
+    @staticmethod
+    def _draw(weights: Weights, sessions: Sequence[Graphs1Session]) -> None:
+        wanting = [(session, wanted) for session in sessions if (wanted := session.wants_region) is not None]
+        if not wanting:
+            return
+        regions = weights.draw([wanted for _, wanted in wanting], [session.base_frame for session, _ in wanting])
+        for (session, _), region in zip(wanting, regions, strict=True):
+            session.give_region(region)
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.metrics.observe("visavis_render_seconds", time.perf_counter() - start, stage=stage)
+
+    def close(self) -> None:
+        """Nothing to let go of here: weights go with their avatars. May be called twice."""

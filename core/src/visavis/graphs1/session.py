@@ -1,0 +1,167 @@
+"""One session's face: what it has heard, how it behaves, and which base frame comes next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visavis.errors import RendererError
+from visavis.graphs1.behaviours import Behaviours
+from visavis.graphs1.compose import Region
+from visavis.graphs1.motion import Easing, SoundStream, Vector
+from visavis.graphs1.weights import Weights
+from visavis.interfaces.renderer import RenderInput, RenderSession
+from visavis.media import VideoFrame
+
+TO_REST: Final = 0.16
+"""Seconds in which the face comes to rest when the sound ends."""
+RESET_FRAMES: Final = 5
+"""Frames in which the face leaves what it held at a reset."""
+
+
+class Graphs1Session(RenderSession):
+    """A session of a ``graphs/1`` avatar. Used by one step at a time.
+
+    The renderer calls :meth:`hear`, :meth:`take` (with what the motion graph put out), :meth:`advance` and
+    :meth:`paint` in this order; a bench may call :meth:`draw_expression` instead.
+    """
+
+    def __init__(self, weights: Weights, seed: int, leave: Callable[[], None]) -> None:
+        self.weights = weights
+        manifest, fps = weights.manifest, weights.format.video.fps
+        self._leave: Callable[[], None] | None = leave
+        self._stream = SoundStream(manifest.motion, fps)
+        self._rest: Vector = np.zeros(weights.coefficients, np.float32)
+        self._face: Vector = self._rest
+        self._drawn: Vector = self._rest
+        self._easing = Easing(weights.coefficients)
+        self._to_rest = max(1, round(TO_REST * fps))
+        self._speaking = False
+        self._at = 0
+        self._behaviours: Behaviours | None = None
+        if manifest.motion.profile == "arkit-52":
+            self._behaviours = Behaviours(manifest.motion.coefficients, fps, f"{weights.digest}/{seed}")
+        follows = set(manifest.face.inputs) - {"expression"}
+        self._face_follows_base = bool(follows)
+        self._region: Region | None = None
+        self._region_of: tuple[Vector, int] = (self._rest, -1)
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._leave is None
+
+    @property
+    def last_expression(self) -> Vector:
+        """The coefficients of the last picture, behaviours included: a copy, float32 ``[E]``."""
+        return self._drawn.copy()
+
+    @property
+    def state(self) -> NDArray[np.float32]:
+        """The motion graph's state ``[S]``."""
+        return self._stream.state
+
+    @property
+    def base_frame(self) -> int:
+        """The index of the next picture's base frame in the idle clip."""
+        return self._at
+
+    def hear(self, given: RenderInput) -> NDArray[np.float32] | None:
+        """The sound of a call of the motion graph ``[hop]``, if this step's sound fills one."""
+        if given.pcm is None:
+            return None
+        wanted = (self.weights.format.hop,)
+        if given.pcm.shape != wanted or given.pcm.dtype != np.float32:
+            raise ValueError(f"a step's sound must be float32 {wanted}, not {given.pcm.dtype} {given.pcm.shape}")
+        return self._stream.hear(given.pcm)
+
+    def take(self, expressions: NDArray[np.float32], state: NDArray[np.float32]) -> None:
+        """What the motion graph made of it: ``[T, E]`` and ``[S]``."""
+        self._stream.take(expressions, state)
+
+    def advance(self, given: RenderInput) -> bool:
+        """Settle this step's expression; False if no picture is wanted."""
+        heard = self._stream.next() if given.pcm is not None else None
+        if not given.draw:
+            return False
+        if given.pcm is None:
+            if self._speaking:
+                self._speaking = False
+                self._easing.start(self._face, self._to_rest)
+            self._stream.pause()
+            target = self._rest
+        else:
+            self._speaking = True
+            target = self._face if heard is None else heard
+        self._show(self._easing.towards(target), behaviours=True)
+        return True
+
+    def _show(self, face: Vector, *, behaviours: bool) -> None:
+        self._face = face
+        if self._behaviours is None:
+            self._drawn = face
+        elif behaviours:
+            self._drawn = self._behaviours.step(face, self.weights.poses[self._at])
+        else:
+            self._drawn = np.clip(face, 0.0, 1.0)
+
+    @property
+    def wants_region(self) -> Vector | None:
+        """The expression for the face graph; None if the region of the last picture still fits."""
+        expression, at = self._region_of
+        same = self._region is not None and np.array_equal(expression, self._drawn)
+        if same and (at == self._at or not self._face_follows_base):
+            return None
+        return self._drawn
+
+    def give_region(self, region: Region) -> None:
+        """What the face graph drew of :attr:`wants_region`."""
+        self._region = region
+        self._region_of = (self._drawn, self._at)
+
+    def paint(self) -> VideoFrame:
+        """This step's picture; the next one stands on the next base frame."""
+        if self._region is None:
+            raise RuntimeError("paint comes after give_region")
+        weights, at = self.weights, self._at
+        with weights.timer("compose"):
+            data = weights.compositor.lay(weights.frames[at], weights.spots[at], self._region)
+        self._at = (at + 1) % len(weights.spots)
+        video = weights.format.video
+        alpha = None if weights.mattes is None else weights.mattes[at]
+        return VideoFrame(video.width, video.height, data, alpha)
+
+    def draw_expression(self, coefficients: NDArray[np.float32], *, behaviours: bool = False) -> VideoFrame:
+        """Draw coefficients ``[E]`` that did not come from the motion graph: an oracle's, a puppeteer's, a test's.
+
+        ``behaviours`` lays blinks, gaze and brows over them. Time passes by one frame, as in a step.
+        Raises ValueError for a wrong shape or what is not a number, RendererError.
+        """
+        face = np.array(coefficients, np.float32)
+        if face.shape != self._rest.shape or not np.isfinite(face).all():
+            raise ValueError(f"{self._rest.shape[0]} numbers are wanted, not {face.shape}")
+        self.check_open()
+        self._show(face, behaviours=behaviours)
+        if (wanted := self.wants_region) is not None:
+            self.give_region(self.weights.draw([wanted], [self._at])[0])
+        return self.paint()
+
+    def reset(self) -> None:
+        """After an interrupt: forget the sound heard; keep the pose, and leave what the face held."""
+        self._stream.reset()
+        self._easing.start(self._face, RESET_FRAMES)
+        self._speaking = False
+
+    def check_open(self) -> None:
+        """Raise RendererError if it was closed."""
+        if self.closed:
+            raise RendererError(f"a session of {self.weights.where} was used after it was closed")
+
+    def close(self) -> None:
+        """Let go. May be called twice."""
+        leave, self._leave = self._leave, None
+        if leave is not None:
+            leave()

@@ -1,0 +1,55 @@
+"""The renderer ``onnxruntime``: its options and its record. The engine is imported when it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from visavis.component import ComponentConfig
+from visavis.hookspecs import hookimpl
+from visavis.interfaces.renderer import Renderer
+from visavis.plugins import RendererPlugin
+
+
+class OnnxRuntimeOptions(ComponentConfig):
+    """Options of ``renderer: {use: onnxruntime}``."""
+
+    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:[0-9]{1,2})?)$")] = "cpu"
+    """Where the graphs run: cpu, or cuda:N for the N-th NVIDIA GPU (needs onnxruntime-gpu)."""
+    threads: Annotated[int, Field(ge=1, le=64)] = 1
+    """CPU threads for one step. More sessions on a box gain more from more steps at once than from threads."""
+    max_batch: Annotated[int, Field(ge=1, le=64)] = 16
+    """The most sessions drawn in one step."""
+    model_packs: tuple[Path, ...] = ()
+    """Folders of graphs (SHA256.onnx) that avatars refer to instead of holding them."""
+
+
+def make(options: OnnxRuntimeOptions) -> Renderer:
+    """The renderer. Raises RendererError if the device is not there."""
+    from visavis_renderer_onnxruntime.renderer import OnnxRuntimeRenderer
+
+    return OnnxRuntimeRenderer(options)
+
+
+def check() -> str | None:
+    """Why it cannot work here, in one line; None if it can."""
+    try:
+        from visavis_renderer_onnxruntime import renderer
+    except ImportError as error:
+        return f"ONNX Runtime cannot be imported: {error}"
+    return renderer.problem("cpu")
+
+
+@hookimpl
+def visavis_renderers() -> Iterable[RendererPlugin]:
+    """This plugin's one record."""
+    yield RendererPlugin(
+        name="onnxruntime",
+        summary="Executes graphs/1 avatars with ONNX Runtime, on the CPU or on an NVIDIA GPU.",
+        config=OnnxRuntimeOptions,
+        factory=make,
+        check=check,
+    )

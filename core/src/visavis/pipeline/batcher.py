@@ -1,0 +1,83 @@
+"""Lets sessions share one call of the renderer.
+
+While a step runs, the sessions that fall due meanwhile gather; the next step takes them together. So nobody waits for
+company, and company comes by itself when the renderer is busy.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+import anyio
+
+from visavis import workers
+from visavis.errors import RendererError
+from visavis.interfaces.renderer import LoadedAvatar, Renderer, RenderInput, RenderSession
+from visavis.media import VideoFrame
+from visavis.metrics import Metrics, NoMetrics
+
+
+@dataclass(eq=False)
+class _Due:
+    avatar: LoadedAvatar
+    session: RenderSession
+    input: RenderInput
+    done: anyio.Event = field(default_factory=anyio.Event)
+    frame: VideoFrame | None = None
+    error: BaseException | None = None
+
+
+class Batcher:
+    """Calls one renderer for many sessions. All of one event loop."""
+
+    def __init__(self, renderer: Renderer, metrics: Metrics | None = None) -> None:
+        self._renderer = renderer
+        self._metrics = metrics or NoMetrics()
+        self._due: deque[_Due] = deque()
+        self._busy = anyio.Lock()
+
+    async def step(self, avatar: LoadedAvatar, session: RenderSession, input: RenderInput) -> VideoFrame | None:
+        """Draw one tick of one session, together with whoever else is due. Raises RendererError."""
+        due = _Due(avatar, session, input)
+        self._due.append(due)
+        try:
+            async with self._busy:  # first come, first served: nobody starves
+                if not due.done.is_set():
+                    await self._run(self._group())
+        finally:
+            if due in self._due:  # cancelled before its turn
+                self._due.remove(due)
+            else:  # cancelled while somebody else's call draws for it: its state must not be closed under that call
+                with anyio.CancelScope(shield=True):
+                    await due.done.wait()
+        if due.error is not None:
+            raise RendererError(f"the renderer failed: {due.error}") from due.error
+        return due.frame
+
+    def _group(self) -> list[_Due]:
+        """The one that waits longest, and those that may share its call."""
+        key = self._due[0].avatar.batch_key
+        group = [d for d in self._due if d.avatar.batch_key == key][: max(1, self._renderer.max_batch)]
+        for due in group:
+            self._due.remove(due)
+        return group
+
+    async def _run(self, group: list[_Due]) -> None:
+        began = anyio.current_time()
+        try:
+            frames = await workers.run(self._renderer.step, [d.session for d in group], [d.input for d in group])
+            if len(frames) != len(group):
+                raise RendererError(f"step returned {len(frames)} pictures for {len(group)} sessions")
+        except Exception as error:  # noqa: BLE001 - the engine's own errors: each session ends with them as its cause
+            for due in group:
+                due.error = error
+        else:
+            for due, frame in zip(group, frames, strict=True):
+                due.frame = frame
+        finally:
+            for due in group:
+                due.done.set()
+        self._metrics.observe("visavis_step_seconds", anyio.current_time() - began)
+        self._metrics.count("visavis_steps_total")
+        self._metrics.count("visavis_steps_sessions_total", len(group))

@@ -1,0 +1,135 @@
+"""Whatever happens in whatever order: every segment that began finishes exactly once, in order."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import anyio
+import numpy as np
+import pytest
+import trio.testing
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from visavis import workers
+from visavis.component import NoOptions
+from visavis.interfaces.session import PlaybackFinished, SessionContext, SessionRequest
+from visavis.interfaces.transport import Pacing
+from visavis.media import AudioFormat, frames_covering, samples_before, samples_of_frame
+from visavis.pipeline.batcher import Batcher
+from visavis.pipeline.slicer import FrameCounter, Slicer
+from visavis.session import Session
+from visavis.testing.fakes import FakeRenderer, RecorderTransport
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("open"), st.integers(0, 1)),
+        st.tuples(st.just("write"), st.integers(1, 9_000)),
+        st.tuples(st.just("end"), st.just(0)),
+        st.tuples(st.just("sleep"), st.integers(1, 900)),
+        st.tuples(st.just("interrupt"), st.just(0)),
+    ),
+    max_size=14,
+)
+
+
+@settings(max_examples=120, deadline=None)
+@given(steps=STEPS, pacing=st.sampled_from(list(Pacing)))
+def test_every_begun_segment_finishes_exactly_once(steps: list[tuple[str, int]], pacing: Pacing) -> None:
+    begun: list[str] = []
+    finished: list[PlaybackFinished] = []
+
+    async def main() -> None:
+        renderer = FakeRenderer()
+        transport = RecorderTransport(pacing)
+        context = SessionContext("p", SessionRequest())
+        session = Session(context, renderer.load(), Batcher(renderer), transport, NoOptions(), [])
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(session.run)
+            assert session._pipeline is not None
+            tell = session._pipeline.floor.on_finished
+            assert tell is not None
+            session._pipeline.floor.on_finished = lambda r: (finished.append(r), tell(r))[1]
+            stream = None
+            for what, number in steps:
+                if what == "open":
+                    stream = await session.speak(16_000)
+                    begun.append(stream.id)
+                elif what == "write" and stream is not None:
+                    await stream.write(np.full(number, 0.1, np.float32))
+                elif what == "end" and stream is not None:
+                    await stream.end()
+                elif what == "sleep":
+                    await anyio.sleep(number / 1000)
+                elif what == "interrupt":
+                    await session.interrupt()
+            await anyio.sleep(0.3)
+            await session.close()
+
+    with workers.inline():
+        anyio.run(main, backend="trio", backend_options={"clock": trio.testing.MockClock(autojump_threshold=0)})
+    assert [f.segment for f in finished] == begun
+    assert all(f.samples >= 0 for f in finished)
+
+
+@given(
+    st.integers(4_000, 96_000),
+    st.fractions(min_value=1, max_value=60, max_denominator=1001),
+    st.integers(0, 5_000),
+)
+def test_slots_add_up(rate: int, fps: Fraction, frames: int) -> None:
+    total = sum(samples_of_frame(i, rate, fps) for i in range(frames % 50))
+    assert total == samples_before(frames % 50, rate, fps)
+    samples = frames * 7
+    covering = frames_covering(samples, rate, fps)
+    assert samples_before(covering, rate, fps) >= samples
+    assert covering == 0 or samples_before(covering - 1, rate, fps) < samples
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from([8_000, 16_000, 22_050, 44_100, 48_000]),
+    st.integers(1, 3),
+    st.integers(1, 30_000),
+    st.lists(st.integers(1, 4_000), min_size=1, max_size=5),
+)
+def test_slices_do_not_depend_on_the_writes(rate: int, channels: int, total: int, sizes: list[int]) -> None:
+    pcm = np.random.default_rng(total).uniform(-1, 1, (total, channels)).astype(np.float32)
+
+    def cut(sizes: list[int]) -> tuple[np.ndarray, np.ndarray, int]:
+        source = AudioFormat(rate, channels)
+        slicer = Slicer(source, source, 16_000, 1_600)
+        counter = FrameCounter(rate, Fraction(10))
+        audio, ear, spanned, at, turn = [], [], 0, 0, 0
+        while not slicer.exhausted:
+            if at < total:
+                size = sizes[turn % len(sizes)]
+                slicer.feed(pcm[at : at + size])
+                at, turn = at + size, turn + 1
+            else:
+                slicer.end()
+            while slicer.ready(counter.peek()):
+                piece = slicer.take(counter.next())
+                audio.append(piece.audio)
+                ear.append(piece.ear)
+                spanned += piece.source_samples
+        return np.concatenate(audio), np.concatenate(ear), spanned
+
+    audio, ear, spanned = cut(sizes)
+    whole, whole_ear, _ = cut([total])
+    assert np.array_equal(audio, pcm) and np.array_equal(whole, pcm)  # the original sound, untouched
+    assert np.array_equal(ear, whole_ear)
+    assert spanned == total
+
+
+@pytest.mark.anyio
+async def test_sessions_that_fall_due_together_share_a_step() -> None:
+    renderer = FakeRenderer()
+    avatar, batcher = renderer.load(), Batcher(renderer)
+    sessions = [avatar.open() for _ in range(5)]
+    from visavis.interfaces.renderer import RenderInput
+
+    async with anyio.create_task_group() as tasks:
+        for session in sessions:
+            tasks.start_soon(batcher.step, avatar, session, RenderInput(None))
+    assert sum(renderer.batches) == 5 and len(renderer.batches) <= 2

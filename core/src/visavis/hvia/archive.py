@@ -80,6 +80,8 @@ class Archive:
         """Where the central directory starts and how many entries it has."""
         head = self._at(0, min(self._size, 64 * 1024))
         if not head.startswith(b"PK\x03\x04"):
+            if self._size > 2 * _END.size and self._at(self._size - _END.size, 4) == b"PK\x05\x06":
+                raise self.fault("its zip has bytes before its first member")
             reason, hint = what_it_is(head, self._size)
             raise self.fault(reason, hint=hint)
         if self._size < _END.size:

@@ -106,7 +106,7 @@ class Motion(_Model):
     sample_rate: Annotated[int, Field(ge=4_000, le=96_000)]
     """Samples a second of the mono sound it hears."""
     hop: Annotated[int, Field(ge=1, le=96_000)]
-    """Samples a call."""
+    """Samples a call, a multiple of ``frames``."""
     frames: Annotated[int, Field(ge=1, le=64)] = 1
     """Video frames a call (T). ``fps * hop`` equals ``sample_rate * frames``."""
     look_ahead: Annotated[int, Field(ge=0, le=192_000)]
@@ -129,6 +129,8 @@ class Motion(_Model):
             raise ValueError("coefficients holds a name twice")
         if self.profile is not None and self.coefficients != PROFILES[self.profile]:
             raise ValueError(f"coefficients must be those of the profile {self.profile}, in its order")
+        if self.hop % self.frames:
+            raise ValueError(f"a hop of {self.hop} samples cannot be shared evenly by {self.frames} video frames")
         if self.look_ahead * self.frames % self.hop:
             raise ValueError(f"look_ahead of {self.look_ahead} samples is not a whole number of video frames")
         return self

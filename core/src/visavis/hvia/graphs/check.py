@@ -55,11 +55,11 @@ def check_graph(
     model = _parsed(data)
     _check_model(model)
     graph = model.graph
-    parameters = _check_constants(graph)
-    _check_nodes(graph, limits)
     _check_ends("input", graph.input, inputs)
     _check_ends("output", graph.output, outputs)
     _one_symbol(graph)
+    parameters = _check_constants(graph)
+    _check_nodes(graph, limits)
     macs = check_sizes(model, outputs, limits)
     return CheckedGraph(
         data=data,

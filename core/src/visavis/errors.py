@@ -22,7 +22,7 @@ class VisavisError(Exception):
         return f"{self.message} ({self.hint})" if self.hint else self.message
 
 
-class BadInput(VisavisError):
+class BadInput(VisavisError):  # noqa: N818 - it is named after what it says
     """Something that a person gave us cannot be used: a path, a file, an id, an option."""
 
 
@@ -34,11 +34,11 @@ class AvatarError(BadInput):
     """An avatar cannot be used."""
 
 
-class AvatarNotFound(AvatarError):
+class AvatarNotFound(AvatarError):  # noqa: N818
     """No avatar of that id; the message says which exist."""
 
 
-class AvatarInvalid(AvatarError):
+class AvatarInvalid(AvatarError):  # noqa: N818
     """An ``.hvia`` file breaks its format's rules. ``reason`` is one sentence."""
 
     def __init__(self, where: str, reason: str, *, hint: str = "") -> None:
@@ -67,5 +67,5 @@ class SessionError(VisavisError):
     """A session ended otherwise than by plan; the cause is chained."""
 
 
-class FloorRefused(VisavisError):
+class FloorRefused(VisavisError):  # noqa: N818
     """The speech floor is taken and its policy is ``refuse``."""

@@ -90,9 +90,9 @@ class ServerPlugin(PluginRecord):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LauncherPlugin(PluginRecord):
-    """A launcher: ``factory(config)``, once a process."""
+    """A launcher: ``factory(config, deployment)``, once a process."""
 
-    factory: Callable[[Any], Launcher]
+    factory: Callable[[Any, Any], Launcher]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

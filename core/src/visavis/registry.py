@@ -84,7 +84,7 @@ class Registry:
         origin = Origin(*_dist(point), entry_point=f"{point.name} = {point.value}")
         try:
             plugin = point.load()
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit) as error:  # noqa: BLE001
             # A plugin's import may raise anything: its engine's own errors, a SyntaxError, even an exit.
             self._break(origin, f"import failed: {_sentence(error)}", error)
             return
@@ -101,7 +101,7 @@ class Registry:
         except PluginError as error:
             self._break(origin, error.message, error)
             return
-        except Exception as error:  # a hook is the plugin's code: whatever it raises is its defect, kept with its cause
+        except Exception as error:  # noqa: BLE001 - a hook is the plugin's code: what it raises is kept as its defect
             self._break(origin, f"its hooks failed: {_sentence(error)}", error)
             return
         for item in records:
@@ -187,7 +187,7 @@ def check_record(kind: Kind, record: object, hook_name: str) -> None:
         raise PluginError(f"{hook_name} yielded the name {name!r}: lower case letters, digits and hyphens are allowed")
     if isinstance(record, CommandPlugin):
         if record.target.count(":") != 1:
-            raise PluginError(f"the command {name!r} has the target {record.target!r}: package.module:attribute is wanted")
+            raise PluginError(f"the command {name!r} has the target {record.target!r}, not package.module:attribute")
         return
     for field in ("config", "session"):
         model = getattr(record, field)

@@ -136,6 +136,11 @@ class Session(SessionHandle):
         """The session's id."""
         return self.context.session_id
 
+    @property
+    def over(self) -> bool:
+        """Whether it has ended."""
+        return self._ended.is_set()
+
     async def stats(self) -> SessionStats:
         """A copy of the figures so far."""
         return replace(self._stats)

@@ -82,8 +82,8 @@ class Speaker:
     ) -> AsyncGenerator[PairedFrame, None]:
         """Frames of the avatar saying ``pcm``, each with its slice of the sound at ``rate``.
 
-        ``pcm`` is an array (see ``visavis.media.as_pcm``), or arrays as they come: frames come as soon as the look-ahead
-        allows. The last frame's sound is shorter than its slot unless the sound fills it. Raises ValueError for
+        ``pcm`` is an array (see ``visavis.media.as_pcm``), or arrays as they come: frames come as soon as the
+        look-ahead allows. The last frame's sound is shorter than its slot unless the sound fills it. Raises ValueError for
         malformed sound.
         """
         avatar = self._loaded()
@@ -121,7 +121,10 @@ async def speak(
     seed: int = 0,
     renderer: str = "onnxruntime",
 ) -> AsyncGenerator[PairedFrame, None]:
-    """Frames of an avatar saying ``pcm``; see ``Speaker.speak``. It loads the avatar anew: keep a Speaker to speak often."""
+    """Frames of an avatar saying ``pcm``; see ``Speaker.speak``.
+
+    The avatar is loaded anew: keep a Speaker to speak often.
+    """
     async with Speaker(avatar, renderer=renderer) as speaker:
         async with aclosing(speaker.speak(pcm, rate, channels, seed=seed)) as frames:
             async for frame in frames:
@@ -152,8 +155,8 @@ async def _pieces(
 
 async def _open(registry: Registry, avatar: str | Path) -> Hvia:
     """Open a file by its path, or an id through the store that is installed."""
-    if isinstance(avatar, Path) or avatar.endswith(".hvia"):
-        return await workers.run(open_hvia, Path(avatar))
+    if isinstance(avatar, Path) or str(avatar).endswith(".hvia"):
+        return await workers.run(open_hvia, avatar)
     record = registry.get(Kind.STORE, "filesystem")
     store = record.factory(record.config())
     try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TypeVar, TypeVarTuple, Unpack
+from typing import TypeVar, TypeVarTuple
 
 import anyio.to_thread
 
@@ -19,7 +19,7 @@ Ts = TypeVarTuple("Ts")
 _inline: ContextVar[bool] = ContextVar("visavis_workers_inline", default=False)
 
 
-async def run(function: Callable[[Unpack[Ts]], T], *args: Unpack[Ts]) -> T:
+async def run(function: Callable[[*Ts], T], *args: *Ts) -> T:
     """Call a blocking function in anyio's worker threads and return its result.
 
     The call is not abandoned on cancellation: it ends first (a renderer's state must not be torn).

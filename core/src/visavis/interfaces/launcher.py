@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from types import TracebackType
+from typing import Self
 
 from visavis.interfaces.session import SessionHandle, SessionRequest
 
 
 class Launcher(ABC):
-    """Starts sessions: in this process, in a worker process, or on a distributed engine."""
+    """Starts sessions: in this process, in a worker process, or on a distributed engine.
+
+    An async context manager: entering it makes what sessions share, leaving it ends all sessions.
+    """
+
+    @abstractmethod
+    async def __aenter__(self) -> Self:
+        """Get ready to start sessions."""
+
+    @abstractmethod
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        """End all sessions and let go."""
 
     @abstractmethod
     async def start(self, request: SessionRequest) -> SessionHandle:
@@ -17,7 +32,3 @@ class Launcher(ABC):
     @abstractmethod
     async def sessions(self) -> list[SessionHandle]:
         """The sessions that run."""
-
-    @abstractmethod
-    async def aclose(self) -> None:
-        """End all sessions and let go."""

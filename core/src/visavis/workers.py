@@ -29,6 +29,11 @@ async def run(function: Callable[[*Ts], T], *args: *Ts) -> T:
     return await anyio.to_thread.run_sync(function, *args)
 
 
+def is_inline() -> bool:
+    """Whether :func:`run` calls directly here, because threads would disturb a virtual clock."""
+    return _inline.get()
+
+
 @contextmanager
 def inline() -> Iterator[None]:
     """Within this context :func:`run` calls directly, in the event loop's own thread."""

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import pytest
 import trio.testing
-
 from visavis import workers
 
 

@@ -83,8 +83,8 @@ class Speaker:
         """Frames of the avatar saying ``pcm``, each with its slice of the sound at ``rate``.
 
         ``pcm`` is an array (see ``visavis.media.as_pcm``), or arrays as they come: frames come as soon as the
-        look-ahead allows. The last frame's sound is shorter than its slot unless the sound fills it. Raises ValueError for
-        malformed sound.
+        look-ahead allows. The last frame's sound is shorter than its slot unless the sound fills it. Raises
+        ValueError for malformed sound.
         """
         avatar = self._loaded()
         assert self._batcher is not None

@@ -10,7 +10,6 @@ import pytest
 import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from visavis import workers
 from visavis.component import NoOptions
 from visavis.interfaces.session import PlaybackFinished, SessionContext, SessionRequest
@@ -117,7 +116,8 @@ def test_slices_do_not_depend_on_the_writes(rate: int, channels: int, total: int
 
     audio, ear, spanned = cut(sizes)
     whole, whole_ear, _ = cut([total])
-    assert np.array_equal(audio, pcm) and np.array_equal(whole, pcm)  # the original sound, untouched
+    assert np.array_equal(audio, pcm)
+    assert np.array_equal(whole, pcm)
     assert np.array_equal(ear, whole_ear)
     assert spanned == total
 
@@ -132,4 +132,5 @@ async def test_sessions_that_fall_due_together_share_a_step() -> None:
     async with anyio.create_task_group() as tasks:
         for session in sessions:
             tasks.start_soon(batcher.step, avatar, session, RenderInput(None))
-    assert sum(renderer.batches) == 5 and len(renderer.batches) <= 2
+    assert sum(renderer.batches) == 5
+    assert len(renderer.batches) <= 2

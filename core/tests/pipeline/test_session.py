@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 import anyio
 import numpy as np
 import pytest
-
 from visavis.component import NoOptions
 from visavis.errors import SessionError
 from visavis.interfaces.session import PlaybackFinished, SessionContext, SessionRequest
@@ -130,7 +129,8 @@ async def test_real_time_idles_speaks_and_idles_again() -> None:
         times.append(anyio.current_time())
         result = await segment.wait_finished()
         times.append(anyio.current_time())
-        assert result.samples == 24_000 and not result.interrupted
+        assert result.samples == 24_000
+        assert not result.interrupted
         await anyio.sleep(0.5)
 
     made, transport, _ = session(Said(say), pacing=Pacing.REALTIME)
@@ -165,18 +165,21 @@ async def test_interrupt_finishes_once_with_what_was_heard(after: float) -> None
         await second.end()
         results.append(await second.wait_finished())
 
-    made, transport, renderer = session(Said(say), pacing=Pacing.REALTIME, audio=AudioFormat(16_000))
+    made, transport, _renderer = session(Said(say), pacing=Pacing.REALTIME, audio=AudioFormat(16_000))
     await made.run()
     cut, natural = results
     out = transport.made[0]
     assert (natural.samples, natural.interrupted) == (1_600, False)
     if after < 0.5:
         assert cut.interrupted
-        assert abs(cut.position - after) < 0.12 and cut.samples < 8_000
+        assert abs(cut.position - after) < 0.12
+        assert cut.samples < 8_000
         presented = sum(f.span.samples for f in out.frames if f.span and f.span.segment == "1")
-        assert abs(cut.samples - (presented - out.flushed_samples)) < 64 or not presented  # the clock moves between reads
+        # the clock moves between the two readings, hence not equal to the sample
+        assert abs(cut.samples - (presented - out.flushed_samples)) < 64 or not presented
     else:
-        assert cut.interrupted and cut.samples == 8_000  # it was never ended: heard in full, then cut
+        assert cut.interrupted
+        assert cut.samples == 8_000
     assert np.diff(out.times).max() < 0.25
 
 
@@ -237,7 +240,8 @@ async def test_the_handle_speaks_and_closes() -> None:
         assert (await open_one.wait_finished()).interrupted
         await made.wait()
     assert (await made.stats()).state == "closed"
-    assert transport.made[0].closes == 1 and transport.made[0].error is None
+    assert transport.made[0].closes == 1
+    assert transport.made[0].error is None
 
 
 async def test_a_silent_sender_is_ended_and_the_tail_is_not_held_back() -> None:

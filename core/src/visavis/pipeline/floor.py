@@ -113,7 +113,7 @@ class SpeechFloor:
             self._finish(self.segments[0], interrupted=False)
 
     def cut_off(self) -> None:
-        """An interrupt begins: nothing of what was begun is rendered any more, and what waits to begin never will be."""
+        """An interrupt begins: what was begun is rendered no further, and what waits to begin never will be."""
         self._epoch += 1
         for segment in self.segments:
             segment.cut_off()

@@ -201,7 +201,8 @@ class Pipeline:
         return False
 
     async def _idle(self) -> None:
-        assert self._counter is not None and self._audio is not None
+        assert self._counter is not None
+        assert self._audio is not None
         epoch = self.epoch
         video = None if self._skip() else await self._drawing.idle()
         if epoch == self.epoch:

@@ -7,7 +7,6 @@ from fractions import Fraction
 
 import anyio
 import numpy as np
-
 from visavis.component import ComponentConfig
 from visavis.hvia import Hvia
 from visavis.interfaces.renderer import LoadedAvatar, Renderer, RenderFormat, RenderInput, RenderSession
@@ -81,7 +80,8 @@ class FakeRenderer(Renderer):
         return [self._one(s, i) for s, i in zip(sessions, inputs, strict=True)]
 
     def _one(self, session: RenderSession, given: RenderInput) -> VideoFrame | None:
-        assert isinstance(session, FakeRenderSession) and not session.closed
+        assert isinstance(session, FakeRenderSession)
+        assert not session.closed
         level = 0.0
         if given.pcm is not None:
             assert given.pcm.shape == (self._render.hop,)
@@ -134,8 +134,7 @@ class Recorder(TransportSession):
         """Keep the frame; in real time wait while more than the buffer is held."""
         assert self.audio is not None, "present before publish"
         if self._pacing is Pacing.REALTIME:
-            while self._held_seconds() > self._buffer:
-                await anyio.sleep(self._held_seconds() - self._buffer)
+            await anyio.sleep(self._held_seconds() - self._buffer)
             self._end = max(self._end, anyio.current_time()) + len(frame.audio) / self.audio.rate
         self.frames.append(frame)
         self.times.append(anyio.current_time())

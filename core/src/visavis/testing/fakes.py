@@ -134,7 +134,7 @@ class Recorder(TransportSession):
         """Keep the frame; in real time wait while more than the buffer is held."""
         assert self.audio is not None, "present before publish"
         if self._pacing is Pacing.REALTIME:
-            await anyio.sleep(self._held_seconds() - self._buffer)
+            await anyio.sleep(max(0.0, self._held_seconds() - self._buffer))
             self._end = max(self._end, anyio.current_time()) + len(frame.audio) / self.audio.rate
         self.frames.append(frame)
         self.times.append(anyio.current_time())

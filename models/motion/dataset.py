@@ -22,6 +22,7 @@ SAMPLES = int(SECONDS * RATE)
 STEPS = int(SECONDS * 50)
 TRACK_RATE = 100
 TRACKS = OUTPUTS
+BEFORE = 7  # steps that describe a time before the first sample
 WARPS = np.linspace(0.84, 1.19, 21)
 
 
@@ -259,6 +260,8 @@ class Batches:
             if at + end > 0.2:
                 self._place(u, pcm, y, at, end, clock, source)
             at += end + (rng.uniform(0.0, 1.2) if rng.random() < 0.5 else rng.uniform(0.0, 0.15))
+        # before the stream began there is rest
+        y[:BEFORE], y[:BEFORE, 0] = 0, 1
         return pcm, y
 
     @staticmethod
@@ -338,13 +341,15 @@ class Batches:
         rng = self.rng
         for b in range(len(x)):
             alone = bool(silent[b])
-            for chance in (0.85, 0.2):
+            if alone and rng.random() < 0.25:
+                continue  # digital silence
+            for chance in (0.75, 0.15):
                 if rng.random() < chance or (alone and chance > 0.5):
                     kind = rng.integers(len(self.noises))
                     noise = self.noises[kind]
                     at = rng.integers(len(noise) - SAMPLES)
                     low = 14 if 10 <= kind <= 12 else 4
-                    decibels = rng.uniform(-10, 40) if alone else rng.uniform(low, 45)
+                    decibels = rng.uniform(-10, 40) if alone else rng.triangular(low, 30, 55)
                     x[b] += torch.from_numpy(noise[at : at + SAMPLES]) * float(10 ** (-decibels / 20))
         return x
 

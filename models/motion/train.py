@@ -32,8 +32,7 @@ WEIGHTS = {
 
 
 def losses(raw: Tensor, y: Tensor, poses: Tensor, spread: Tensor) -> dict[str, Tensor]:
-    """Weighted parts of the loss; the first half second of look-behind is not asked for."""
-    raw, y = raw[:, 8:], y[:, 8:]
+    """Weighted parts of the loss."""
     want, shut, bite, brow, blink = y[..., :LABELS], y[..., LABELS], y[..., LABELS + 1], y[..., LABELS + 2], y[..., LABELS + 3]
     weight = 1 + 1.5 * shut + 1.0 * bite
     share = F.log_softmax(raw[..., :LABELS], -1)
@@ -151,7 +150,7 @@ def main() -> None:
             for a, b in zip(mean.parameters(), net.parameters(), strict=True):
                 a.lerp_(b, 1 - keep)
         for k, v in parts.items():
-            run[k] = 0.98 * run.get(k, float(v)) + 0.02 * float(v)
+            run[k] = 0.98 * run.get(k, v.item()) + 0.02 * v.item()
         if gone - shown > 90:
             shown = gone
             print(f"{step} {gone / 60:.1f} min", " ".join(f"{k} {v:.3f}" for k, v in run.items()), "|", figures(mean, test), flush=True)

@@ -63,7 +63,7 @@ VISEMES: Final[dict[str, Array]] = {
     "uh": pose(jawOpen=0.17, mouthPucker=0.50, mouthFunnel=0.22),
     "ow": pose(jawOpen=0.30, mouthPucker=0.55, mouthFunnel=0.34),
     "y": pose(jawOpen=0.12, mouthPucker=0.68, mouthFunnel=0.26, mouthLowerDown=0.06),
-    "w": pose(jawOpen=0.08, mouthPucker=0.88, mouthFunnel=0.18),
+    "w": pose(jawOpen=0.10, mouthPucker=0.88, mouthFunnel=0.18),
     "er": pose(jawOpen=0.22, mouthFunnel=0.30, mouthPucker=0.28, mouthLowerDown=0.08),
     "r": pose(jawOpen=0.16, mouthFunnel=0.34, mouthPucker=0.34, mouthUpperUp=0.05),
     "sh": pose(jawOpen=0.11, mouthFunnel=0.52, mouthPucker=0.26, mouthUpperUp=0.16, mouthLowerDown=0.20),

@@ -64,6 +64,7 @@ class Supervisor:
             stack.push_async_callback(self.transport.aclose)
             self.renderer = await workers.run(self.deployment.renderer.make)
             stack.callback(self.renderer.close)
+            self.renderer.metrics = self.metrics
             stack.callback(self._unload_all)
             self._batcher = Batcher(self.renderer, self.metrics)
             self._stack = stack.pop_all()

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from visavis.hvia import Hvia
 from visavis.media import VideoFormat, VideoFrame
+from visavis.metrics import Metrics, NoMetrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,8 @@ class Renderer(ABC):
     """The manifest engines it reads."""
     max_batch: int = 1
     """The most sessions that one ``step`` may be given."""
+    metrics: Metrics = NoMetrics()
+    """Where its figures go; whoever makes the renderer may set it before the first avatar is loaded."""
 
     @abstractmethod
     def load(self, avatar: Hvia) -> LoadedAvatar:

@@ -23,6 +23,9 @@ TOLERANCE: Final = 0.15
 """Seconds by which a container's length may differ from what decodes: encoders pad and round."""
 GUESSED_LENGTH: Final = frozenset({"aac", "ac3", "eac3", "amr", "dts", "loas"})
 """Bare streams without a header for the whole: their length is a guess from the bit rate."""
+MANY: Final = 8
+"""From so many channels on PyAV reads beyond the end of a planar frame (its list of planes ends with the frame's
+eight pointers, not with a null), so the channels are interleaved by FFmpeg first."""
 WHOLE_LENGTH_ONLY: Final = "matroska"
 """Containers that state one length for all streams together."""
 
@@ -73,9 +76,9 @@ class Recording:
         self.container = self._input.format.name
         self.damage: str | None = None
         self._heard = 0.0
-        self._samples = 0
         self._packet_end: float | None = None
         self._broken_at: float | None = None
+        self._packer: av.AudioResampler | None = None
         self._pieces = self._read_pieces()
         self._next: Chunk | None = None
         try:
@@ -171,14 +174,21 @@ class Recording:
             form = AudioFormat(frame.sample_rate, len(frame.layout.channels))
         except ValueError as error:
             raise MediaError(f"{self._path}: {error}") from None
-        pcm = to_float(frame.to_ndarray(), frame.format.is_planar, form.channels)
+        pcm = to_float(self._samples_of(frame), frame.format.is_planar and form.channels < MANY, form.channels)
         bad = ~np.isfinite(pcm).all(axis=1)
         if bad.any():
             at = self._heard + int(bad.argmax()) / form.rate
             raise MediaError(f"{self._path}: the sample at {at:.3f} s is not a number (NaN or infinity)")
         self._heard += len(pcm) / form.rate
-        self._samples += len(pcm)
         return Chunk(form, pcm)
+
+    def _samples_of(self, frame: av.AudioFrame) -> NDArray[Any]:
+        if not frame.format.is_planar or len(frame.layout.channels) < MANY:
+            return frame.to_ndarray()
+        if self._packer is None:
+            self._packer = av.AudioResampler(frame.format.packed, frame.layout, frame.sample_rate)
+        packed = self._packer.resample(frame)
+        return np.concatenate([part.to_ndarray() for part in packed], axis=1)
 
     def _trimmed(self, last: Chunk) -> Chunk:
         """The last piece without an encoder's padding, where an mp4 says how much of it is sound."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -16,6 +17,7 @@ from visavis.errors import TransportError
 from visavis.interfaces.session import SessionContext
 from visavis.interfaces.transport import Pacing, Transport, TransportSession
 from visavis.media import AudioFormat, PairedFrame, VideoFormat
+from visavis.metrics import Metrics
 
 from visavis_transport_file.containers import Container, container_of, video_encoder
 from visavis_transport_file.movie import Movie
@@ -43,14 +45,17 @@ class FileTransport(Transport):
         encoder = video_encoder(kind, self._options.encoder)
         source = context.request.source.get("path")
         target = await workers.run(lambda: Target(options.path, source=source))
-        return FileTransportSession(self._options, kind, encoder, target)
+        return FileTransportSession(self._options, kind, encoder, target, context.metrics)
 
 
 class FileTransportSession(TransportSession):
     """One file. It appears in ``aclose`` without an error, complete, or not at all."""
 
-    def __init__(self, options: FileTransportOptions, kind: Container, encoder: str, target: Target) -> None:
+    def __init__(
+        self, options: FileTransportOptions, kind: Container, encoder: str, target: Target, metrics: Metrics
+    ) -> None:
         self._options, self._kind, self._encoder, self._target = options, kind, encoder, target
+        self._metrics = metrics
         self._movie: Movie | None = None
         self._pending: list[PairedFrame] = []
         self._frames = 0
@@ -86,7 +91,14 @@ class FileTransportSession(TransportSession):
         frames, self._pending = self._pending, []
         self._frames += len(frames)
         with self._writing():
-            await workers.run(self._movie.write, frames)
+            await workers.run(self._encode, self._movie, frames)
+
+    def _encode(self, movie: Movie, frames: list[PairedFrame]) -> None:
+        began = time.perf_counter()
+        movie.write(frames)
+        each = (time.perf_counter() - began) / len(frames)
+        for _ in frames:
+            self._metrics.observe("visavis_encode_seconds", each)
 
     async def aclose(self, error: BaseException | None = None) -> None:
         """Complete the file and put it in its place; with an error, remove it. Raises TransportError.

@@ -6,12 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from visavis.testing.tiny import tiny_avatar
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from hvia_forge import Parts, take_apart  # noqa: E402
+from hvia_forge import Parts, take_apart
 
 
 @pytest.fixture(scope="session")

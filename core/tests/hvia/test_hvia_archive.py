@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 from hvia_forge import Parts, take_apart
-
 from visavis.errors import AvatarInvalid, AvatarNotFound
 from visavis.hvia import Limits, open_hvia
 

@@ -14,7 +14,6 @@ import onnxruntime
 import pytest
 from hvia_forge import Parts
 from onnx import TensorProto, helper, numpy_helper
-
 from visavis.errors import AvatarError, AvatarInvalid
 from visavis.hvia import Limits, open_hvia
 from visavis.hvia.graphs import (

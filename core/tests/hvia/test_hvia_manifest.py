@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from hvia_forge import Parts
-
 from visavis.errors import AvatarInvalid
 from visavis.hvia import ARKIT_52, manifest_schema, open_hvia
 from visavis.hvia.manifest import parse_manifest, path_problem

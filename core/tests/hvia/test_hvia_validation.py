@@ -13,7 +13,6 @@ import av
 import numpy as np
 import pytest
 from hvia_forge import Parts
-
 from visavis.errors import AvatarError, AvatarInvalid, AvatarNotFound
 from visavis.hvia import Limits, check_hvia, open_hvia, validate_hvia
 from visavis.hvia.mp4 import check_video, tracks

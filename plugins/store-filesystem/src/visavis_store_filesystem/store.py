@@ -8,16 +8,18 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 
 import anyio
-
 from visavis import workers
 from visavis.errors import AvatarError, AvatarNotFound
 from visavis.hvia import Hvia, open_hvia
 from visavis.interfaces.avatar import AvatarEntry, AvatarStore, StoreChange
+
 from visavis_store_filesystem import FilesystemStoreOptions
 from visavis_store_filesystem.folder import ID, FoundFile, Snapshot, look
 from visavis_store_filesystem.watch import differences, snapshots
 
 log = logging.getLogger("visavis.store.filesystem")
+
+Entries = list[AvatarEntry]
 
 
 class FilesystemStore(AvatarStore):
@@ -60,11 +62,11 @@ class FilesystemStore(AvatarStore):
     def _look(self) -> Snapshot:
         return look(self._root, builtin=self._options.builtin)
 
-    def _list(self) -> list[AvatarEntry]:
+    def _list(self) -> Entries:
         entries = {(file.id, file.stamp): self._entry(file) for file in self._look().values()}
         # Only what is there is remembered, so that a busy folder does not fill the memory.
         self._entries = entries
-        return [entry for entry in entries.values()]
+        return sorted(entries.values(), key=lambda entry: entry.id)
 
     def _entry(self, file: FoundFile) -> AvatarEntry:
         known = self._entries.get((file.id, file.stamp))
@@ -106,13 +108,13 @@ class FilesystemStore(AvatarStore):
         there = f"there are: {shown}" if ids else "there are none"
         shorter = avatar_id if len(avatar_id) <= 80 else avatar_id[:77] + "..."
         return AvatarNotFound(
-            f"there is no avatar {ascii(shorter)}; {there}", hint=f"did you mean {close[0]!r}?" if close else ""
+            f"there is no avatar {shorter!a}; {there}", hint=f"did you mean {close[0]!r}?" if close else ""
         )
 
 
 def _check_id(avatar_id: str) -> None:
     if ID.fullmatch(avatar_id) is None:
         raise AvatarError(
-            f"{ascii(avatar_id[:80])} cannot be an avatar's id",
+            f"{avatar_id[:80]!a} cannot be an avatar's id",
             hint="name the file with 1 to 64 of A-Z a-z 0-9 . _ -, a letter or digit first",
         )

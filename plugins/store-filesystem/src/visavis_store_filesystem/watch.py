@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Final
 
 import anyio
-
 from visavis import workers
 from visavis.interfaces.avatar import StoreChange
+
 from visavis_store_filesystem.folder import Snapshot
 
 log = logging.getLogger("visavis.store.filesystem")

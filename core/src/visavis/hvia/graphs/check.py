@@ -124,7 +124,8 @@ def _check_tensor(tensor: TensorProto) -> None:
     count = prod(tensor.dims)
     typed = len(tensor.float_data) + len(tensor.int32_data) + len(tensor.int64_data)
     typed += len(tensor.double_data) + len(tensor.uint64_data)
-    if tensor.raw_data and typed or (typed != count if typed else len(tensor.raw_data) != count * item):
+    right = not tensor.raw_data and typed == count if typed else len(tensor.raw_data) == count * item
+    if not right:
         raise ValueError(f"its constant {name} holds more or less data than its shape says")
     if tensor.data_type == FLOAT:
         values = np.frombuffer(tensor.raw_data, "<f4") if tensor.raw_data else np.array(tensor.float_data)

@@ -8,7 +8,6 @@ from random import Random
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-
 from visavis.graphs1.behaviours import Behaviours
 from visavis.hvia import ARKIT_52
 

@@ -16,7 +16,6 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-
 from visavis.errors import MediaError, RendererError
 from visavis.graphs1 import clips
 from visavis.graphs1.clips import ClipSource, cache_folder, open_clip

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-
 from visavis.graphs1.compose import Compositor, Region, Spot, spots_of
 from visavis.hvia import Placement
 

@@ -6,7 +6,6 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-
 from visavis.graphs1.motion import Easing, SoundStream, steps_ahead
 from visavis.hvia import ARKIT_52, Motion
 

@@ -14,7 +14,6 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
-
 from visavis.errors import AvatarInvalid, RendererError
 from visavis.graphs1 import Graphs1Avatar, Graphs1Renderer, Graphs1Session, Tensors
 from visavis.hvia import ARKIT_52, open_hvia

@@ -6,16 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from visavis_example_renderer_reference import make as make_reference
-from visavis_renderer_onnxruntime import OnnxRuntimeOptions
-from visavis_renderer_onnxruntime import make as make_onnxruntime
-
 from visavis.component import NoOptions
 from visavis.hvia import open_hvia
 from visavis.interfaces.renderer import Renderer, RenderInput
 from visavis.plugins import Kind
 from visavis.registry import Registry
 from visavis.testing.tiny import tiny_avatar
+from visavis_example_renderer_reference import make as make_reference
+from visavis_renderer_onnxruntime import OnnxRuntimeOptions
+from visavis_renderer_onnxruntime import make as make_onnxruntime
 
 FRAMES = 20
 

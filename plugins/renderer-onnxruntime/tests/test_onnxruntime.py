@@ -13,9 +13,6 @@ import psutil
 import pytest
 from numpy.typing import NDArray
 from pydantic import ValidationError
-from visavis_renderer_onnxruntime import OnnxRuntimeOptions, check, make
-from visavis_renderer_onnxruntime.renderer import OnnxRuntimeRenderer
-
 from visavis.errors import RendererError
 from visavis.graphs1 import Graphs1Avatar
 from visavis.hvia import ARKIT_52, open_hvia
@@ -24,6 +21,8 @@ from visavis.media import VideoFrame
 from visavis.plugins import Kind
 from visavis.registry import Registry
 from visavis.testing.tiny import tiny_avatar
+from visavis_renderer_onnxruntime import OnnxRuntimeOptions, check, make
+from visavis_renderer_onnxruntime.renderer import OnnxRuntimeRenderer
 
 JAW = ARKIT_52.index("jawOpen")
 IDLE = RenderInput(None)

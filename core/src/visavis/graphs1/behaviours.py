@@ -47,6 +47,11 @@ def draw_interval(random: Random, median: float, spread: float, bounds: tuple[fl
     return min(max(median * math.exp(random.gauss(0.0, spread)), bounds[0]), bounds[1])
 
 
+def chance(seed: str, name: str) -> Random:
+    """A stream of chance, the same for the same words on every machine."""
+    return Random(f"{seed}/{name}")  # noqa: S311 - blinks are no secrets
+
+
 def lid_at(age: float) -> float:
     """How far a blink that began ``age`` seconds ago has shut the lids, 0..1."""
     if age < CLOSING:
@@ -177,11 +182,11 @@ class Behaviours:
         self._brow_inner = self._indices("browInnerUp")
         self._brow_outer = self._indices(*(f"browOuterUp{side}" for side in sides))
         # A stream of chance for each, so that one does not disturb the others.
-        self._blinks = Blinks(Random(f"{seed}/blinks"), frame)
-        self._gaze = Gaze(Random(f"{seed}/gaze"), frame)
-        self._brows = Brows(Random(f"{seed}/brows"), frame)
+        self._blinks = Blinks(chance(seed, "blinks"), frame)
+        self._gaze = Gaze(chance(seed, "gaze"), frame)
+        self._brows = Brows(chance(seed, "brows"), frame)
         # One lid shuts a little less than the other, as in people.
-        self._lid_share = np.array([1.0, 1.0 - 0.03 * Random(f"{seed}/lids").random()], np.float32)
+        self._lid_share = np.array([1.0, 1.0 - 0.03 * chance(seed, "lids").random()], np.float32)
 
     def _indices(self, *names: str) -> NDArray[np.intp]:
         return np.array([self._at[name] for name in names], np.intp)

@@ -230,11 +230,12 @@ def _pictures(container: av.container.InputContainer) -> Iterable[av.VideoFrame]
     context = stream.codec_context
     if context.name != "h264" or context.pix_fmt != "yuv420p":
         raise MediaError(f"the clip is {context.name} {context.pix_fmt}, not H.264 yuv420p")
-    return container.decode(stream)
+    pictures: Iterable[av.VideoFrame] = container.decode(stream)
+    return pictures
 
 
 def _planes(frame: av.VideoFrame, source: ClipSource) -> Plane:
-    planes = frame.to_ndarray()
+    planes: Plane = frame.to_ndarray()
     if source.kind == "i420":
         return np.ascontiguousarray(planes)
     luma = planes[: source.height].astype(np.int32)

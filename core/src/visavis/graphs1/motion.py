@@ -96,9 +96,7 @@ class Easing:
 
     def towards(self, target: Vector) -> Vector:
         """The next frame's expression."""
-        if self.done:
-            return target
-        self._at += 1
+        self._at = min(self._at + 1, self._frames)
         if self.done:
             return target
         x = self._at / self._frames

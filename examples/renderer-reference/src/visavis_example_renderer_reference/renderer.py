@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import onnx
 from onnx.reference import ReferenceEvaluator
-
 from visavis.graphs1 import GraphExecutor, Graphs1Renderer, Tensors
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
-
 from visavis.component import ComponentConfig
 from visavis.hookspecs import hookimpl
 from visavis.interfaces.renderer import Renderer

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 import onnxruntime as ort
-
 from visavis.errors import RendererError
 from visavis.graphs1 import GraphExecutor, Graphs1Renderer, Tensors
+
 from visavis_renderer_onnxruntime import OnnxRuntimeOptions
 
 # Warnings of ONNX Runtime are for makers of graphs; errors reach us as exceptions.

@@ -23,7 +23,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import anyio
 import av
 import numpy as np
-
 from visavis.config import Deployment, default_deployment
 from visavis.interfaces.session import SessionRequest
 from visavis.measuring import STAGES, measure

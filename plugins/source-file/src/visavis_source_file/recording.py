@@ -86,12 +86,15 @@ class Recording:
             self.seconds = self._announced()
             self._next = next(self._pieces, None)
             if self._next is None:
-                why = "is not audio, or is damaged from its start" if self._broken_at is not None else "holds no sound"
-                raise MediaError(f"{path} {why}")
+                raise self._soundless()
         except BaseException:
             self.close()
             raise
         self.format = self._next.format
+
+    def _soundless(self) -> MediaError:
+        why = "holds no sound" if self._broken_at is None else "is not audio, or is damaged from its start"
+        return MediaError(f"{self._path} {why}")
 
     def read(self, seconds: float) -> Chunk | None:
         """About ``seconds`` of sound, of one format; None at the end.
@@ -184,7 +187,8 @@ class Recording:
 
     def _samples_of(self, frame: av.AudioFrame) -> NDArray[Any]:
         if not frame.format.is_planar or len(frame.layout.channels) < MANY:
-            return frame.to_ndarray()
+            plain: NDArray[Any] = frame.to_ndarray()
+            return plain
         if self._packer is None:
             self._packer = av.AudioResampler(frame.format.packed, frame.layout, frame.sample_rate)
         packed = self._packer.resample(frame)

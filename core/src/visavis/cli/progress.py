@@ -1,0 +1,49 @@
+"""A session under the command line: with a progress bar where there is a terminal."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from visavis.cli.running import run_async
+from visavis.supervisor import run_session
+
+if TYPE_CHECKING:
+    from visavis.cli.output import Output
+    from visavis.config import Deployment
+    from visavis.interfaces.session import SessionRequest, SessionStats
+
+
+def run_shown(
+    output: Output, deployment: Deployment, request: SessionRequest, seconds: float | None
+) -> tuple[SessionStats, float]:
+    """Run a session; returns its figures and the seconds it took. ``seconds`` of speech are expected, if known."""
+    started = time.monotonic()
+    with output.progress() as shown:
+        if shown is None:
+            stats = run_async(partial(run_session, deployment, request))
+        else:
+            row = shown.add_task(request.avatar, total=seconds, told="loading")
+
+            def tell(figures: SessionStats) -> None:
+                wall = time.monotonic() - started
+                told = (
+                    f"{figures.spoken:.1f} s, {figures.spoken / wall:.1f}x real time" if figures.frames else "loading"
+                )
+                shown.update(row, completed=figures.spoken, told=told)
+
+            stats = run_async(partial(run_session, deployment, request, on_progress=tell))
+    return stats, time.monotonic() - started
+
+
+def seconds_of(recording: Path) -> float | None:
+    """How long a recording says it is, for the progress bar; None if that cannot be told (an error comes later)."""
+    try:
+        import av
+
+        with av.open(str(recording)) as opened:
+            return opened.duration / 1_000_000 if opened.duration else None
+    except (ImportError, OSError, ValueError):
+        return None

@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from visavis.component import ComponentConfig, NoOptions
-from visavis.interfaces.avatar import AvatarStore
-from visavis.interfaces.launcher import Launcher
-from visavis.interfaces.renderer import Renderer
-from visavis.interfaces.server import Server
-from visavis.interfaces.source import AudioSource
-from visavis.interfaces.transport import Transport
+
+if TYPE_CHECKING:  # types alone: to list plugins loads neither numpy nor the avatar reader
+    from visavis.interfaces.avatar import AvatarStore
+    from visavis.interfaces.launcher import Launcher
+    from visavis.interfaces.renderer import Renderer
+    from visavis.interfaces.server import Server
+    from visavis.interfaces.source import AudioSource
+    from visavis.interfaces.transport import Transport
 
 
 class Kind(StrEnum):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from visavis.hvia import Hvia
+if TYPE_CHECKING:
+    from visavis.hvia import Hvia
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,13 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
-from visavis.hvia import Hvia
-from visavis.media import VideoFormat, VideoFrame
 from visavis.metrics import Metrics, NoMetrics
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from visavis.hvia import Hvia
+    from visavis.media import VideoFormat, VideoFrame
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 import anyio
 
 from visavis.component import ComponentConfig
 from visavis.interfaces.session import SessionContext
-from visavis.media import AudioFormat, PairedFrame, VideoFormat
+
+if TYPE_CHECKING:
+    from visavis.media import AudioFormat, PairedFrame, VideoFormat
 
 
 class Pacing(StrEnum):
@@ -77,4 +80,3 @@ class Transport(ABC):
 
     async def aclose(self) -> None:
         """Let go of what is shared. May be called twice."""
-

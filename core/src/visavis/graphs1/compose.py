@@ -21,9 +21,9 @@ Matrix = NDArray[np.float64]
 
 _SAME: Final = 1e-6
 # Cubic keeps lips and lashes sharp at any sub-pixel offset; linear would blur them at half a pixel and so make the
-# mouth pulse as the head sways. Alpha has no detail to lose.
-_PICTURE: Final = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
-_MASK: Final = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+# mouth pulse as the head sways. Chroma and alpha have no such detail to lose.
+_SHARP: Final = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+_SMOOTH: Final = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ class Compositor:
         y, uv = self._planes(out)
         size, half = (spot.width, spot.height), (spot.width // 2, spot.height // 2)
         mask = self._opaque if region.alpha is None else region.alpha
-        alpha = _bytes(cv2.warpAffine(mask, spot.luma, size, flags=_MASK))
+        alpha = _bytes(cv2.warpAffine(mask, spot.luma, size, flags=_SMOOTH))
         # Only the rectangle around what is not clear is worth the rest.
         left, top, width, height = cv2.boundingRect(alpha)
         if not width:
@@ -118,13 +118,13 @@ class Compositor:
         left, top, right, bottom = left & ~1, top & ~1, (left + width + 1) & ~1, (top + height + 1) & ~1
         size, half = (right - left, bottom - top), ((right - left) // 2, (bottom - top) // 2)
         alpha = alpha[top:bottom, left:right]
-        picture = _warped(region.y, _moved(spot.luma, left, top), size)
+        picture = _warped(region.y, _moved(spot.luma, left, top), size, _SHARP)
         at = slice(spot.y + top, spot.y + bottom), slice(spot.x + left, spot.x + right)
         blend(y[at], picture, alpha)
         thin = _bytes(cv2.resize(alpha, half, interpolation=cv2.INTER_AREA))
         matrix = _moved(spot.chroma, left // 2, top // 2)
         for plane, colour in zip(uv, region.uv, strict=True):
-            blend(plane[_half(at)], _warped(colour, matrix, half), thin)
+            blend(plane[_half(at)], _warped(colour, matrix, half, _SMOOTH), thin)
 
     def _shift(self, out: Plane, spot: Spot, shift: tuple[int, int], region: Region) -> None:
         y, uv = self._planes(out)
@@ -152,8 +152,8 @@ class Compositor:
         linear, move = spot.affine[:, :2], spot.affine[:, 2]
         chroma = np.column_stack([linear, (linear @ (0.5, 0.5) + move - 0.5) / 2])
         half = (self._region[0] // 2, self._region[1] // 2)
-        colours = [_warped(plane, chroma, half) for plane in uv]
-        return _warped(y, spot.affine, self._region), np.stack(colours)
+        colours = [_warped(plane, chroma, half, _SMOOTH) for plane in uv]
+        return _warped(y, spot.affine, self._region, _SHARP), np.stack(colours)
 
 
 def blend(base: Plane, over: Plane, alpha: Plane) -> None:
@@ -163,8 +163,8 @@ def blend(base: Plane, over: Plane, alpha: Plane) -> None:
     base[...] = cv2.add(base, difference, dtype=cv2.CV_8U)
 
 
-def _warped(plane: Plane, matrix: Matrix, size: tuple[int, int]) -> Plane:
-    return _bytes(cv2.warpAffine(plane, matrix, size, flags=_PICTURE, borderMode=cv2.BORDER_REPLICATE))
+def _warped(plane: Plane, matrix: Matrix, size: tuple[int, int], flags: int) -> Plane:
+    return _bytes(cv2.warpAffine(plane, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE))
 
 
 def _bytes(array: NDArray[Any]) -> Plane:

@@ -7,12 +7,15 @@ from fractions import Fraction
 
 import anyio
 import numpy as np
+
 from visavis.component import ComponentConfig
+from visavis.errors import BadInput
 from visavis.hvia import Hvia
 from visavis.interfaces.renderer import LoadedAvatar, Renderer, RenderFormat, RenderInput, RenderSession
-from visavis.interfaces.session import SessionContext
+from visavis.interfaces.session import SessionContext, SpeechStream
+from visavis.interfaces.source import AudioSource, SpeechWriter
 from visavis.interfaces.transport import Pacing, Transport, TransportSession
-from visavis.media import AudioFormat, PairedFrame, VideoFormat, VideoFrame, silence
+from visavis.media import AudioFormat, PairedFrame, Pcm, VideoFormat, VideoFrame, silence
 
 
 class FakeRenderSession(RenderSession):
@@ -185,3 +188,33 @@ class RecorderTransport(Transport):
         self.made.append(Recorder(self._pacing, self._audio))
         return self.made[-1]
 
+
+class TalkingSource(AudioSource):
+    """Says given sound, a segment for each array ``[samples, channels]``, in pieces of 100 ms.
+
+    Raises BadInput if it has nothing to say.
+    """
+
+    def __init__(self, utterances: Sequence[Pcm], rate: int = 16_000) -> None:
+        if not utterances:
+            raise BadInput("there is nothing to say", hint="give at least one utterance")
+        self.utterances, self.rate = utterances, rate
+        self.closes = 0
+
+    async def run(self, speech: SpeechWriter) -> None:
+        """Say one after the other, each when the one before has been played."""
+        for pcm in self.utterances:
+            segment = await speech.open(self.rate, pcm.shape[1])
+            await self.say(segment, pcm)
+            await segment.end()
+            await segment.wait_finished()
+
+    async def say(self, segment: SpeechStream, pcm: Pcm) -> None:
+        """Write one utterance."""
+        step = self.rate // 10
+        for at in range(0, len(pcm), step):
+            await segment.write(pcm[at : at + step])
+
+    async def aclose(self) -> None:
+        """Count the calls."""
+        self.closes += 1

@@ -1,0 +1,47 @@
+"""The conformance kit for plugin authors: pip install visavis[testing].
+
+    from visavis.testing import SourceCase, SourceKit
+
+    class TestTone(SourceKit):
+        @pytest.fixture
+        def source(self):
+            return SourceCase(make=lambda: ToneSource(seconds=0.5))
+
+docs/conformance.md tells more. Nothing of the product imports this package.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from visavis.testing.checks import Check as Check
+    from visavis.testing.checks import ConformanceFailure as ConformanceFailure
+    from visavis.testing.kit import xfail as xfail
+    from visavis.testing.kits import SourceKit as SourceKit
+    from visavis.testing.source import SourceCase as SourceCase
+    from visavis.testing.tiny import tiny_avatar as tiny_avatar
+
+_HOME = {
+    "Check": "visavis.testing.checks",
+    "ConformanceFailure": "visavis.testing.checks",
+    "SourceCase": "visavis.testing.source",
+    "SourceKit": "visavis.testing.kits",
+    "tiny_avatar": "visavis.testing.tiny",
+    "xfail": "visavis.testing.kit",
+}
+
+__all__ = ["Check", "ConformanceFailure", "SourceCase", "SourceKit", "tiny_avatar", "xfail"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: pytest, onnx and PyAV are not needed for all of them."""
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'visavis.testing' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return sorted(__all__)

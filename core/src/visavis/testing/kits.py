@@ -1,0 +1,22 @@
+"""The kits that a plugin's tests subclass, one for each kind of part."""
+
+from __future__ import annotations
+
+import pytest
+
+from visavis.testing.kit import Kit
+from visavis.testing.source import SOURCE, SourceCase
+
+
+class SourceKit(Kit, suite=SOURCE):
+    """For an audio source: give a fixture named ``source`` that returns a SourceCase."""
+
+    @pytest.fixture
+    def source(self) -> SourceCase:
+        """What a subclass gives."""
+        return pytest.fail("a SourceKit needs a fixture named source that returns a SourceCase")
+
+    @pytest.fixture
+    def case(self, source: SourceCase) -> SourceCase:
+        """The case that the checks run on."""
+        return source

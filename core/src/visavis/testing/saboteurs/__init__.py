@@ -1,0 +1,18 @@
+"""Correct fakes, and for every check a saboteur: a fake that is right but for the one thing the check is about.
+
+They prove the kit itself: each check must fail on its own saboteur and on no other. :data:`CORRECT` makes a correct
+case of each kind in an empty folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from visavis.testing.checks import Suite
+from visavis.testing.saboteurs import source
+from visavis.testing.source import SOURCE
+
+SUITES: Final[dict[str, Suite[Any]]] = {suite.kind: suite for suite in (SOURCE,)}
+CORRECT: Final[dict[str, Callable[[Path], Any]]] = {"source": source.correct}

@@ -1,0 +1,67 @@
+"""The kit itself: each check fails on its saboteurs, and no other check does."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+import trio.testing
+
+from visavis.testing.checks import Check, ConformanceFailure, Suite, conform
+from visavis.testing.saboteurs import CORRECT, SUITES
+
+PAIRS = [
+    pytest.param(suite, check, saboteur, id=f"{suite.kind}-{check.name}-{saboteur.__name__}")
+    for suite in SUITES.values()
+    for check in suite
+    for saboteur in check.saboteurs
+]
+CHECKS = [pytest.param(check, id=f"{suite.kind}-{check.name}") for suite in SUITES.values() for check in suite]
+
+
+def run(check: Check[Any], case: Any, *, backend: str = "trio") -> ConformanceFailure | None:
+    """Run one check; gives its failure. Whatever else it raises is a defect of the kit."""
+
+    async def main() -> None:
+        await conform(check, case, virtual=backend == "trio")
+
+    options = {"clock": trio.testing.MockClock(autojump_threshold=0)} if backend == "trio" else {}
+    try:
+        anyio.run(main, backend=backend, backend_options=options)
+    except ConformanceFailure as failure:
+        return failure
+    return None
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_every_check_has_a_saboteur_and_says_what_it_claims(check: Check[Any]) -> None:
+    assert check.saboteurs
+    assert len(check.claim) > 40
+    assert check.claim.rstrip().endswith(".")
+    assert all(inspect.getdoc(saboteur) for saboteur in check.saboteurs)
+
+
+@pytest.mark.parametrize("backend", ["trio", "asyncio"])
+@pytest.mark.parametrize("check", CHECKS)
+def test_a_correct_part_passes(check: Check[Any], backend: str, tmp_path: Path) -> None:
+    case = CORRECT[check.kind](tmp_path)
+    assert check.lacks(case) is None
+    failure = run(check, case, backend=backend)
+    assert failure is None, failure
+
+
+@pytest.mark.parametrize("suite, check, saboteur", PAIRS)
+def test_only_its_own_check_fails_on_a_saboteur(
+    suite: Suite[Any], check: Check[Any], saboteur: Any, tmp_path: Path
+) -> None:
+    failed = {}
+    for number, other in enumerate(suite):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        case = saboteur(folder)
+        if other.lacks(case) is None and (failure := run(other, case)) is not None:
+            failed[other.name] = str(failure)
+    assert list(failed) == [check.name], failed

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections import Counter
 from typing import Any, Final
 
 _TOKENS = re.compile(rb'"(?:[^"\\]++|\\(?:.|\Z))*+(?:"|\Z)|[\[\]{}]', re.DOTALL)
@@ -54,8 +53,11 @@ def _depth(data: bytes, limit: int) -> int:
 def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        twin = Counter(key for key, _ in pairs).most_common(1)[0][0]
-        raise ValueError(f"an object holds the key {twin[:40]!a} twice")
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise ValueError(f"an object holds the key {key[:40]!a} twice")
+            seen.add(key)
     return found
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
@@ -36,11 +37,9 @@ from visavis.registry import Registry
 from visavis.speaking import Speaker
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "models" / "motion"))
-import visemes  # noqa: E402
+import visemes
 
 RATE = 16000
-HOP = 640
-FPS = 25
 Floats = NDArray[np.float32]
 Result = dict[str, Any]
 
@@ -55,10 +54,9 @@ class Recording:
     sound: Floats
     phones: list[dict[str, Any]]
 
-    @property
-    def pictures(self) -> int:
+    def pictures(self, fps: Fraction) -> int:
         """How many pictures it lasts."""
-        return -(-len(self.sound) // HOP)
+        return math.ceil(len(self.sound) * fps / RATE)
 
 
 def read_speech(folder: Path, languages: Sequence[str] | None) -> list[Recording]:
@@ -79,25 +77,25 @@ def read_speech(folder: Path, languages: Sequence[str] | None) -> list[Recording
 
 
 # ------------------------------------------------------------------ who drives the face
-def oracle(clip: Recording) -> Floats:
+def oracle(clip: Recording, fps: Fraction) -> Floats:
     """Poses from the phone times."""
-    return visemes.film(clip.phones, clip.pictures).astype(np.float32)
+    return np.asarray(visemes.film(clip.phones, clip.pictures(fps), float(fps)), np.float32)
 
 
-def energy(clip: Recording) -> Floats:
+def energy(clip: Recording, fps: Fraction) -> Floats:
     """The jaw flaps with the loudness."""
-    padded = np.pad(clip.sound, (0, clip.pictures * HOP - len(clip.sound)))
-    loud = np.sqrt((padded.reshape(-1, HOP) ** 2).mean(1))
+    edges = [int(k * RATE / fps) for k in range(clip.pictures(fps))]
+    loud = np.sqrt(np.add.reduceat(clip.sound.astype(np.float64) ** 2, edges) / float(RATE / fps))
     loud = np.clip(loud / (np.percentile(loud, 95) + 1e-9), 0, 1).astype(np.float32)
-    return loud[:, None] * visemes.pose(jawOpen=0.6, mouthLowerDown=0.2)[None]
+    return np.asarray(loud[:, None] * visemes.pose(jawOpen=0.6, mouthLowerDown=0.2)[None], np.float32)
 
 
-def frozen(clip: Recording) -> Floats:
+def frozen(clip: Recording, fps: Fraction) -> Floats:
     """Nothing moves."""
-    return np.zeros((clip.pictures, len(visemes.ARKIT_52)), np.float32)
+    return np.zeros((clip.pictures(fps), len(visemes.ARKIT_52)), np.float32)
 
 
-CONTROLS: dict[str, Callable[[Recording], Floats]] = {"oracle": oracle, "energy": energy, "frozen": frozen}
+CONTROLS: dict[str, Callable[[Recording, Fraction], Floats]] = {"oracle": oracle, "energy": energy, "frozen": frozen}
 
 
 class Puppet:
@@ -110,6 +108,7 @@ class Puppet:
         with asyncio.run(_open(registry, avatar)) as file:
             self._avatar = self._renderer.load(file)
             names = tuple(file.manifest.motion.coefficients)
+        self.fps = self._avatar.format.video.fps
         self._order = [visemes.INDEX.get(name, -1) for name in names]
 
     def play(self, coefficients: Floats) -> Iterable[VideoFrame]:
@@ -143,29 +142,29 @@ async def speak(avatar: str, renderer: str, clips: Sequence[Recording], folder: 
     """Every clip through the whole engine, sound to pictures, into FOLDER/visavis-ID.mp4."""
     async with Speaker(avatar, renderer=renderer) as speaker:
         for clip in clips:
-            pictures: list[VideoFrame] = []
-            async for frame in speaker.speak(clip.sound, RATE):
-                if frame.video is not None:
-                    pictures.append(frame.video)
-            write_film(folder / f"visavis-{clip.id}.mp4", pictures, clip.sound)
+            frames = [frame.video async for frame in speaker.speak(clip.sound, RATE)]
+            pictures = [picture for picture in frames if picture is not None]
+            write_film(folder / f"visavis-{clip.id}.mp4", pictures, clip.sound, speaker.format.video.fps)
 
 
-def write_film(path: Path, pictures: Iterable[VideoFrame], sound: Floats) -> None:
+def write_film(path: Path, pictures: Iterable[VideoFrame], sound: Floats, fps: Fraction) -> None:
     """H.264 (crf 18) and AAC: fine enough that the codec hides no closure."""
     with av.open(str(path), "w") as box:
         stream, audio, count = None, None, 0
         for picture in pictures:
             if stream is None:
-                stream = box.add_stream("libx264", rate=FPS, options={"crf": "18", "preset": "veryfast"})
+                stream = box.add_stream("libx264", rate=fps, options={"crf": "18", "preset": "veryfast"})
                 stream.width, stream.height, stream.pix_fmt = picture.width, picture.height, "yuv420p"
                 audio = box.add_stream("aac", rate=RATE, layout="mono")
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture.data), format="yuv420p")
-            frame.pts, frame.time_base, count = count, Fraction(1, FPS), count + 1
+            frame.pts, frame.time_base, count = count, 1 / fps, count + 1
             box.mux(stream.encode(frame))
         if stream is None or audio is None:
             raise SystemExit("the avatar gave no picture")
         box.mux(stream.encode(None))
-        whole = av.AudioFrame.from_ndarray((np.clip(sound, -1, 1)[None] * 32767).astype(np.int16), format="s16", layout="mono")
+        whole = av.AudioFrame.from_ndarray(
+            (np.clip(sound, -1, 1)[None] * 32767).astype(np.int16), format="s16", layout="mono"
+        )
         whole.sample_rate, whole.pts = RATE, 0
         resampler = av.AudioResampler(format="fltp", layout="mono", rate=RATE)
         for part in [*resampler.resample(whole), *resampler.resample(None)]:
@@ -184,7 +183,9 @@ def measure(driver: str, clips: Sequence[Recording], folder: Path) -> dict[str, 
     return out
 
 
-def bench(avatar: str, renderer: str, clips: Sequence[Recording], controls: Sequence[str], folder: Path) -> dict[str, dict[str, Result]]:
+def bench(
+    avatar: str, renderer: str, clips: Sequence[Recording], controls: Sequence[str], folder: Path
+) -> dict[str, dict[str, Result]]:
     """Draw and measure visavis and the controls."""
     print(table.head, flush=True)
     asyncio.run(speak(avatar, renderer, clips, folder))
@@ -193,7 +194,9 @@ def bench(avatar: str, renderer: str, clips: Sequence[Recording], controls: Sequ
     for name in controls:
         assert puppet is not None
         for clip in clips:
-            write_film(folder / f"{name}-{clip.id}.mp4", puppet.play(CONTROLS[name](clip)), clip.sound)
+            write_film(
+                folder / f"{name}-{clip.id}.mp4", puppet.play(CONTROLS[name](clip, puppet.fps)), clip.sound, puppet.fps
+            )
         results[name] = measure(name, clips, folder)
     if puppet is not None:
         puppet.close()

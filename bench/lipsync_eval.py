@@ -129,7 +129,9 @@ def closed_mouths(crops: Picture, rest: Bools, still: str | Picture | None, box:
     return crops[np.argsort(d)[: max(3, len(crops) // 10)]]
 
 
-def measure(crops: Picture, closed: Picture, opened: Picture | None, rest: Bools, talk: Bools, found: bool, auto: bool) -> Mouth:
+def measure(
+    crops: Picture, closed: Picture, opened: Picture | None, rest: Bools, talk: Bools, found: bool, auto: bool
+) -> Mouth:
     """Aperture by colour (or projection), brought to 0 at rest and 1 at the 95th percentile of speech."""
     area, width = aperture_by_colour(crops, closed)
     change = difference_to(crops, closed)
@@ -273,8 +275,8 @@ def evaluate(
     # nothing moves: look where a mouth would be
     place = box or (int(width * 0.3), int(height * 0.5), int(width * 0.4), int(height * 0.25))
     crops = mouth_crops(clip.pictures, place, follow)
-    opened = cv2.imread(opened) if isinstance(opened, str) else opened  # type: ignore[assignment]
-    wide = None if opened is None else mouth_crops([opened], place, False)[0]  # type: ignore[list-item]
+    opened = cv2.imread(opened) if isinstance(opened, str) else opened
+    wide = None if opened is None else mouth_crops([opened], place, False)[0]
     talk = (times >= speech[0].start) & (times <= speech[-1].end + 0.1)
     mouth = measure(crops, closed_mouths(crops, rest, closed, place), wide, rest, talk, box is not None, auto)
     head: Result = {
@@ -290,7 +292,14 @@ def evaluate(
         head["note"] = "no silence long enough: resting mouth taken from the quietest frames; give --closed"
     if series:
         with open(series, "w") as f:
-            json.dump({"t": times.round(4).tolist(), "aperture": mouth.opening.round(4).tolist(), "width": [rounded(v) for v in mouth.width]}, f)
+            json.dump(
+                {
+                    "t": times.round(4).tolist(),
+                    "aperture": mouth.opening.round(4).tolist(),
+                    "width": [rounded(v) for v in mouth.width],
+                },
+                f,
+            )
     return head | judge(clip, mouth, phones, rest, talk, fps)
 
 
@@ -332,7 +341,9 @@ def judge(clip: Clip, mouth: Mouth, phones: Sequence[Phone], rest: Bools, talk: 
         "shape": plain(shape),
         "rest": quiet,
         "smooth": smooth,
-        **score(at_best, shape, quiet, smooth, lively, offset.raw if offset.trusted else None, offset.peak, mouth.moving),
+        **score(
+            at_best, shape, quiet, smooth, lively, offset.raw if offset.trusted else None, offset.peak, mouth.moving
+        ),
     }
 
 
@@ -350,7 +361,9 @@ def main() -> None:
     o = parser.parse_args()
     with open(o.align) as f:
         records = json.load(f)
-    print(json.dumps(evaluate(o.video, records, o.wav, o.roi, o.closed, o.open, not o.no_stabilise, o.series), indent=1))
+    print(
+        json.dumps(evaluate(o.video, records, o.wav, o.roi, o.closed, o.open, not o.no_stabilise, o.series), indent=1)
+    )
 
 
 if __name__ == "__main__":

@@ -67,7 +67,9 @@ class _Pooled:
     def line(driver: str, results: Results) -> str:
         """All clips of one driver."""
         means = {n: _mean(get(r) for r in results.values()) for n, get in GETTERS.items()}
-        return f"{driver:8s} {'mean of ' + str(len(results)):24s}" + "".join(f"{_text(v, n):>8s}" for n, v in means.items())
+        return f"{driver:8s} {'mean of ' + str(len(results)):24s}" + "".join(
+            f"{_text(v, n):>8s}" for n, v in means.items()
+        )
 
 
 table: Final = _Table()
@@ -104,11 +106,13 @@ def _spread(results: Results) -> float | None:
 
 
 def _drift(results: Results) -> float | None:
-    return _mean(abs(r["offset_halves_ms"][1] - r["offset_halves_ms"][0]) for r in results.values() if r["offset_ms"] is not None)
+    return _mean(
+        abs(r["offset_halves_ms"][1] - r["offset_halves_ms"][0]) for r in results.values() if r["offset_ms"] is not None
+    )
 
 
 def _worst(results: Results) -> float | None:
-    return min(r["score"] for r in results.values())
+    return float(min(r["score"] for r in results.values()))
 
 
 TOP: Final = float("inf")
@@ -162,7 +166,7 @@ class Verdict:
     def word(self) -> str:
         """good, ok, FAIL; "beyond" where even the oracle fails; "no data"."""
         if self.reached is None:
-            return "no data"
+            return "FAIL" if self._within(self.oracle, self.wanted.must) else "no data"
         if self._within(self.reached, self.wanted.good):
             return "good"
         if self._within(self.reached, self.wanted.must):
@@ -175,10 +179,14 @@ class Verdict:
         return self.word == "FAIL"
 
     def __str__(self) -> str:
-        show = lambda v: "-" if v is None else f"{v:.2f}"  # noqa: E731
         low, high = self.wanted.must
         must = f">= {low:g}" if high == TOP else f"<= {high:g}" if low == 0 else f"{low:g}..{high:g}"
-        return f"{self.group:9s} {self.wanted.name:34s} {show(self.reached):>8s}  oracle {show(self.oracle):>7s}  must be {must:10s} {self.word}"
+        figures = f"{_plain(self.reached):>8s}  oracle {_plain(self.oracle):>7s}  must be {must:10s}"
+        return f"{self.group:9s} {self.wanted.name:34s} {figures} {self.word}"
+
+
+def _plain(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
 
 
 def verdicts(results: Mapping[str, Results]) -> list[Verdict]:
@@ -202,7 +210,7 @@ def verdicts(results: Mapping[str, Results]) -> list[Verdict]:
     if flapping:
         english = {k: r for k, r in results["visavis"].items() if r["lang"] == "en"}
         above = (_pool("score")(english) or 0) - (_pool("score")(flapping) or 0)
-        best = {k: r for k, r in results.get("oracle", {}).items() if r["lang"] == "en"}
-        ideal = (_pool("score")(best) or 0) - (_pool("score")(flapping) or 0) if best else None
-        out.append(Verdict("English", ABOVE_ENERGY, above, ideal))
+        drawn = {k: r for k, r in results.get("oracle", {}).items() if r["lang"] == "en"}
+        most = (_pool("score")(drawn) or 0) - (_pool("score")(flapping) or 0) if drawn else None
+        out.append(Verdict("English", ABOVE_ENERGY, above, most))
     return out

@@ -20,7 +20,7 @@ OPENINGS: Final[dict[str, float]] = {
     "R": 0.25, "Y": 0.25, "TH": 0.25, "DH": 0.25, "T": 0.2, "D": 0.2, "N": 0.2, "S": 0.15, "Z": 0.15, "SH": 0.2,
     "ZH": 0.2, "CH": 0.2, "JH": 0.2, "W": 0.12, "F": 0.07, "V": 0.07, "P": 0.0, "B": 0.0, "M": 0.0, "SIL": 0.0,
 }  # fmt: skip
-VOWELS: Final = frozenset("AA AE AH AO AW AY EH ER EY IH IY OW OY UH UW".split())
+VOWELS: Final = frozenset(["AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH", "UW"])
 LOW, HIGH = frozenset(("AA", "AE", "AO", "AW", "AY")), frozenset(("IY", "IH", "UW", "UH"))
 ROUND, SPREAD = frozenset(("UW", "OW", "W", "UH")), frozenset(("IY", "EH", "EY", "AE", "IH"))
 BILABIAL, NEARLY = frozenset(("P", "B", "M")), frozenset(("F", "V", "W", "UW"))
@@ -58,9 +58,9 @@ def correlation(a: Floats, b: Floats) -> float:
 
 def cross_correlation(a: Floats, b: Floats, most: int) -> tuple[Floats, Floats]:
     """Correlation of a(t + lag) and b(t) for lags of -most..most samples."""
-    lags = np.arange(-most, most + 1)
+    lags = range(-most, most + 1)
     r = [correlation(a[max(0, k) : len(a) + min(0, k)], b[max(0, -k) : len(b) - max(0, k)]) for k in lags]
-    return lags, np.array(r)
+    return np.array(lags, float), np.array(r)
 
 
 def peak(lags: Floats, r: Floats) -> tuple[float, float]:
@@ -246,7 +246,9 @@ def _leave_one_out(a: Floats, b: Floats) -> float | None:
     return area_under_curve(first, second) if max(np.ptp(first), np.ptp(second)) > 1e-3 else 0.5
 
 
-def shapes(crops: Picture, times: Floats, width: Floats, opening: Floats, phones: Sequence[Phone], late: float) -> dict[str, Any]:
+def shapes(
+    crops: Picture, times: Floats, width: Floats, opening: Floats, phones: Sequence[Phone], late: float
+) -> dict[str, Any]:
     """Rounded against spread: width of the inner mouth, and any visible difference at all."""
     pictures: dict[bool, list[Floats]] = {True: [], False: []}
     widths: dict[bool, list[float]] = {True: [], False: []}
@@ -291,16 +293,25 @@ def score(
     moving: bool,
 ) -> dict[str, Any]:
     """0..100 for ranking: articulation once the offset is taken out, times what the offset costs."""
-    seen = [_share(v, a, b) for v, a, b in ((shape["round_spread_auc"], 0.5, 0.9), (shape["width_dprime"], 0, 1.5)) if v is not None]
+    seen = [
+        _share(v, a, b)
+        for v, a, b in ((shape["round_spread_auc"], 0.5, 0.9), (shape["width_dprime"], 0, 1.5))
+        if v is not None
+    ]
     parts: dict[str, float | None] = {
-        "closure": 0.6 * _share(found["closure_informedness"], 0, 0.85) + 0.4 * _share(found["closure_precision"], 0.25, 0.8)
+        "closure": 0.6 * _share(found["closure_informedness"], 0, 0.85)
+        + 0.4 * _share(found["closure_precision"], 0.25, 0.8)
         if found["n_bilabials"]
         else None,
         "track": _share(height, 0.2, 0.65),
-        "vowels": 0.5 * _share(found["vowel_openness_rho"], 0, 0.6) + 0.5 * _share(found["vowel_low_high_auc"], 0.5, 0.9),
+        "vowels": 0.5 * _share(found["vowel_openness_rho"], 0, 0.6)
+        + 0.5 * _share(found["vowel_low_high_auc"], 0.5, 0.9),
         "shape": float(np.mean(seen)) if seen else None,
         "rest": 1 - _share(rest.get("rest_p95", 0 if moving else 1), 0.08, 0.4),
-        "smooth": 1 - max(_share(smooth.get("hf_power_share", 1.0), 0.1, 0.4), _share(smooth.get("reversal_share", 1.0), 0.1, 0.35)) if moving else 0.0,
+        "smooth": 1
+        - max(_share(smooth.get("hf_power_share", 1.0), 0.1, 0.4), _share(smooth.get("reversal_share", 1.0), 0.1, 0.35))
+        if moving
+        else 0.0,
     }
     known = {k: v for k, v in parts.items() if v is not None}
     total = sum(WEIGHTS[k] * v for k, v in known.items()) / sum(WEIGHTS[k] for k in known) if moving else 0.0

@@ -74,7 +74,9 @@ def locate(sound: Floats, reference: Floats) -> tuple[float, float]:
 def _grey_without_sway(pictures: list[Picture], scale: float) -> Floats:
     """Small grey pictures [N, h, w] with the head's own shift taken out where it can be seen."""
     small = [cv2.resize(p, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) for p in pictures]
-    grey = np.stack([cv2.GaussianBlur(cv2.cvtColor(p, cv2.COLOR_BGR2GRAY), (3, 3), 0).astype(np.float32) for p in small])
+    grey = np.stack(
+        [cv2.GaussianBlur(cv2.cvtColor(p, cv2.COLOR_BGR2GRAY), (3, 3), 0).astype(np.float32) for p in small]
+    )
     h, w = grey.shape[1:]
     ys, xs = slice(int(0.1 * h), int(0.9 * h)), slice(int(0.2 * w), int(0.8 * w))
     window = cv2.createHanningWindow((len(range(*xs.indices(w))), len(range(*ys.indices(h)))), cv2.CV_32F)
@@ -166,7 +168,9 @@ def mouth_crops(pictures: list[Picture], box: Box, follow: bool = True) -> Pictu
     for picture, (dx, dy) in zip(pictures, moves, strict=True):
         if abs(dx) + abs(dy) > 0.2:
             move = np.array([[1, 0, -dx], [0, 1, -dy]], np.float32)
-            picture = cv2.warpAffine(picture, move, (full_w, full_h), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            picture = cv2.warpAffine(
+                picture, move, (full_w, full_h), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+            )
         size = (max(8, int(w * scale)), max(8, int(h * scale)))
         out.append(cv2.resize(picture[y : y + h, x : x + w], size, interpolation=cv2.INTER_AREA))
     return np.stack(out).astype(np.uint8)

@@ -156,7 +156,7 @@ def smoothstep(x: Tensor, low: float, high: float) -> Tensor:
 class Face(nn.Module):
     """Raw outputs -> ARKit-52 coefficients: a mixture of viseme poses, then the lips that must touch."""
 
-    def __init__(self, sharpen: float = 1.25, shut: tuple[float, float] = (0.25, 0.6), bite: tuple[float, float] = (0.35, 0.75), rest: tuple[float, float] = (0.55, 0.9)) -> None:
+    def __init__(self, sharpen: float = 1.3, shut: tuple[float, float] = (0.4, 0.75), bite: tuple[float, float] = (0.35, 0.75), rest: tuple[float, float] = (0.55, 0.9)) -> None:
         super().__init__()
         self.sharpen, self.shut, self.bite, self.rest = sharpen, shut, bite, rest
         poses = torch.from_numpy(visemes.POSES.copy())

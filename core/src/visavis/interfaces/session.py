@@ -68,6 +68,7 @@ class SessionStats:
     segments: int = 0
     spoken: float = 0.0
     first_frame: float | None = None
+    """Seconds from the pipeline's start until the transport had the first frame."""
     state: Literal["starting", "running", "closing", "closed"] = "starting"
 
 

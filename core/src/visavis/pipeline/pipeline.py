@@ -99,6 +99,7 @@ class Pipeline:
         self._published = anyio.Event()
         self._present = anyio.Lock()
         self._finishing = False
+        self._began = anyio.current_time()
         self.epoch = 0
 
     # -- sound comes in
@@ -290,7 +291,7 @@ class Pipeline:
             self.stats.dropped_frames += 1
             self._metrics.count("visavis_dropped_frames_total")
         if self.stats.first_frame is None:
-            self.stats.first_frame = anyio.current_time()
+            self.stats.first_frame = anyio.current_time() - self._began
 
     def _account(self) -> None:
         self._playhead.advance(self._transport.held())

@@ -22,6 +22,7 @@ ARKIT_52: tuple[str, ...] = tuple(
 )
 
 LID_OVERLAP_CM = 0.03
+"""How far the lids of a full blink overlap."""
 GAZE_DEGREES = 26.0
 """The eyeball's turn at eyeLook* = 1 (up and down: three quarters of it)."""
 

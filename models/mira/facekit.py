@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 Index = NDArray[np.int64]
 
-FACE, BACK_HEAD, GUMS_TONGUE, TEETH, SCLERA_L, _, SCLERA_R, _, TEAR, *_ = range(12)
-LASHES = 11
+FACE, BACK_HEAD, GUMS_TONGUE, TEETH, SCLERA_L, SCLERA_R, LASHES = 0, 1, 2, 3, 4, 6, 11
 SKIN_END = 11248
 """Vertices below this one are the outer skin."""
 SOCKET_START = 13294

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .facekit import SKIN_END, Array, Index
 
@@ -95,7 +96,7 @@ def build(head: Array) -> Garment:
     )
 
 
-def hidden_skin(head: Array) -> Array:
+def hidden_skin(head: Array) -> NDArray[np.bool_]:
     """[V] bool: skin that lies well below the neckline and need not be drawn."""
     angle = np.arctan2(head[:, 2] - AXIS_Z, head[:, 0])
     return head[:, 1] < neckline(angle) - 1.6

@@ -39,7 +39,13 @@ NUDGES: tuple[tuple[int, int, int, float], ...] = (
 
 
 # A hint of friendliness in the face at rest: part of the neutral head, not of the coefficients.
-REST = (("mouthSmile_L", 0.20), ("mouthSmile_R", 0.17), ("cheekSquint_L", 0.08), ("cheekSquint_R", 0.08), ("jawOpen", -0.013))
+REST = (
+    ("mouthSmile_L", 0.20),
+    ("mouthSmile_R", 0.17),
+    ("cheekSquint_L", 0.08),
+    ("cheekSquint_R", 0.08),
+    ("jawOpen", -0.013),
+)
 
 
 def identity_weights(kit: FaceKit, seed: int = SEED) -> Array:

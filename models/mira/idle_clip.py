@@ -185,9 +185,7 @@ def draw(plates: Plates, at_x: Field, at_y: Field) -> NDArray[np.uint8]:
     # The replicated half pixel at the borders.
     map_x += half_x - np.clip(half_x, 0, FRAME - 1)
     map_y += half_y - np.clip(half_y, 0, FRAME - 1)
-    moved = cv2.remap(
-        plates.person, map_x * 2 + 0.5, map_y * 2 + 0.5, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
-    )
+    moved = cv2.remap(plates.person, map_x * 2 + 0.5, map_y * 2 + 0.5, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
     image = moved[..., :3] + (1 - moved[..., 3:]) * plates.backdrop
     small = cv2.resize(image, (FRAME, FRAME), interpolation=cv2.INTER_AREA)
     return np.clip(np.round(small), 0, 255).astype(np.uint8)

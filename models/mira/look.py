@@ -8,13 +8,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from .boxes import FRAME, WHOLE, Box
 from .coefficients import ARKIT_52
 from .scene import Studio
 
 
-def expression_of(text: str) -> np.ndarray:
+def expression_of(text: str) -> NDArray[np.float64]:
     """[52] from "name=value,name=value"; a name without Left/Right sets both."""
     out = np.zeros(len(ARKIT_52))
     for item in filter(None, text.split(",")):

@@ -10,10 +10,7 @@ is nobody), and canonical.png: the neutral face in the canonical region, downsam
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
-
-os.environ.setdefault("OPENCV_IO_ENABLE_OPENEXR", "1")
 
 import bpy
 import cv2

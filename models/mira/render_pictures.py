@@ -95,7 +95,9 @@ def run(studio: Studio, sets: list[tuple[PictureSet, int]], out: Path, until: fl
                     s.save_rows(out, done[s.name])
             if done[s.name] > first:
                 each = (time.perf_counter() - start) / (done[s.name] - first)
-                print(f"{time.strftime('%H:%M:%S')} {s.name} {done[s.name]}/{len(s.rows)} {each:.2f} s each", flush=True)
+                print(
+                    f"{time.strftime('%H:%M:%S')} {s.name} {done[s.name]}/{len(s.rows)} {each:.2f} s each", flush=True
+                )
 
 
 def main() -> None:

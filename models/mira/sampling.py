@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from motion.visemes import NAMES, POSES
 from numpy.typing import NDArray
+
+from motion.visemes import NAMES, POSES
 
 from .coefficients import ARKIT_52
 

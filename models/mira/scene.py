@@ -21,11 +21,22 @@ from numpy.typing import NDArray
 from . import garment, hair, materials, paint
 from .backdrop import BACKDROP_Y, backdrop
 from .boxes import FRAME, WHOLE, Box
-from .coefficients import ARKIT_52, Face
+from .coefficients import Face
 from .facekit import (
-    BACK_HEAD, EYE_LEFT, EYE_RIGHT, FACE, GUMS_TONGUE, SCLERA_L, SCLERA_R, SKIN_END, SOCKET_START, TEAR, TEETH,
-    Array, Index, load,
-)  # fmt: skip
+    BACK_HEAD,
+    EYE_LEFT,
+    EYE_RIGHT,
+    FACE,
+    GUMS_TONGUE,
+    SCLERA_L,
+    SCLERA_R,
+    SKIN_END,
+    SOCKET_START,
+    TEETH,
+    Array,
+    Index,
+    load,
+)
 from .fringe import Follower, brows, lashes
 from .identity import neutral_head
 
@@ -63,10 +74,11 @@ class Studio:
         self._light()
         self._camera()
         self._engine(threads)
-        self._pose = np.zeros(len(ARKIT_52))
 
     # ---- objects -------------------------------------------------------------------------------
-    def _mesh(self, name: str, faces: list[list[int]], points: Array, material: Any, moves: bool, **extra: Array) -> Any:
+    def _mesh(
+        self, name: str, faces: list[list[int]], points: Array, material: Any, moves: bool, **extra: Array
+    ) -> Any:
         used = np.unique(np.concatenate([np.asarray(f) for f in faces]))
         local = np.full(len(points), -1)
         local[used] = np.arange(len(used))
@@ -102,7 +114,8 @@ class Studio:
         self._mesh("socket", [f for f in inner if max(f) >= SOCKET_START], head, socket.material, True)
         tongue_vertex = np.zeros(len(head), bool)
         tongue_vertex[kit.tongue] = True
-        gums, tongue = [], []
+        gums: list[list[int]] = []
+        tongue: list[list[int]] = []
         for face in kit.polygons(GUMS_TONGUE):
             (tongue if tongue_vertex[face].all() else gums).append(face)
         self._mesh("gums", gums, head, flesh("gums", (0.76, 0.42, 0.41), 0.25, 0.2).material, True)
@@ -119,14 +132,8 @@ class Studio:
             pole = np.zeros_like(head)
             # The iris' edge is 0.74 cm from the axis and lies at 0.4 of the map's width.
             pole[eye, :2] = (ball - centre)[:, :2] / 0.74 * 0.4 + 0.5
-            behind = ball[:, 2] < centre[2]
-            pole[eye][behind] = 0.0
             faces = kit.polygons(material, low=eye.start, high=eye.stop)
             self._mesh(f"eye-{name}", faces, head, look, True, pole=pole)
-        tear = materials.flesh("tear", (1, 1, 1), 0.05, specular=0.5)
-        tear.surface.inputs["Transmission Weight"].default_value = 1.0
-        tear.surface.inputs["IOR"].default_value = 1.2
-        self._tear = kit.polygons(TEAR)
 
     def _curves(self, name: str, points: Array, root: float, tip: float, material: Any) -> Any:
         count, each = points.shape[:2]
@@ -183,7 +190,9 @@ class Studio:
         middle = CENTRE_Y + 1.6 - 1.6 * (CAMERA_DISTANCE + BACKDROP_Y) / (CAMERA_DISTANCE - FACE_Z)
         mesh.from_pydata([(x, BACKDROP_Y, middle + z) for x, z in corner], [], [[0, 1, 2, 3]])
         where = mesh.attributes.new("where", "FLOAT_VECTOR", "POINT")
-        where.data.foreach_set("vector", np.array([[x / half / 2 + 0.5, z / half / 2 + 0.5, 0] for x, z in corner]).ravel())
+        where.data.foreach_set(
+            "vector", np.array([[x / half / 2 + 0.5, z / half / 2 + 0.5, 0] for x, z in corner]).ravel()
+        )
         mesh.materials.append(materials.glow(backdrop(FRAME)))
         self._backdrop = bpy.data.objects.new("backdrop", mesh)
         for kind in ("diffuse", "glossy", "transmission", "volume_scatter", "shadow"):
@@ -191,7 +200,9 @@ class Studio:
         self.scene.collection.objects.link(self._backdrop)
 
     # ---- light, camera, engine -----------------------------------------------------------------
-    def _area(self, place: tuple[float, float, float], size: float, watts: float, colour: tuple[float, float, float]) -> None:
+    def _area(
+        self, place: tuple[float, float, float], size: float, watts: float, colour: tuple[float, float, float]
+    ) -> None:
         light = bpy.data.lights.new("area", "AREA")
         light.energy, light.size, light.color = watts, size, colour
         thing = bpy.data.objects.new("area", light)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Sequence
 
 import anyio
 import numpy as np
 import pytest
+from visavis import workers
 from visavis.component import NoOptions
 from visavis.errors import SessionError
+from visavis.interfaces.renderer import RenderInput, RenderSession
 from visavis.interfaces.session import PlaybackFinished, SessionContext, SessionRequest
 from visavis.interfaces.source import AudioSource, SpeechWriter
 from visavis.interfaces.transport import Pacing
-from visavis.media import AudioFormat
+from visavis.media import AudioFormat, VideoFrame
 from visavis.pipeline.batcher import Batcher
 from visavis.pipeline.floor import FloorPolicy
 from visavis.session import Session
@@ -256,3 +259,39 @@ async def test_a_silent_sender_is_ended_and_the_tail_is_not_held_back() -> None:
     made, _, _ = session(Said(say), pacing=Pacing.REALTIME, audio=AudioFormat(16_000), look_ahead=2)
     with anyio.fail_after(20):
         await made.run()
+
+
+class SlowRenderer(FakeRenderer):
+    """Takes one and a half frame times for a picture."""
+
+    def step(self, sessions: Sequence[RenderSession], inputs: Sequence[RenderInput]) -> list[VideoFrame | None]:
+        if any(i.draw for i in inputs):
+            time.sleep(0.15)  # a blocking engine, in its own thread
+        return super().step(sessions, inputs)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # threads and a real clock: this is about being late
+async def test_a_slow_renderer_costs_pictures_but_no_sound(anyio_backend: str) -> None:
+    pcm = noise(40_000)
+
+    async def say(speech: SpeechWriter) -> None:
+        segment = await speech.open(16_000)
+        await segment.write(pcm)
+        await segment.end()
+        assert (await segment.wait_finished()).samples == 40_000
+
+    renderer, transport = SlowRenderer(), RecorderTransport(Pacing.REALTIME, AudioFormat(16_000))
+    context = SessionContext("slow", SessionRequest())
+    made = Session(context, renderer.load(), Batcher(renderer), transport, NoOptions(), [Said(say)])
+    token = workers._inline.set(False)
+    try:
+        with anyio.fail_after(30):
+            await made.run()
+    finally:
+        workers._inline.reset(token)
+    out = transport.made[0]
+    spoken = np.concatenate([f.audio for f in out.frames if f.span])
+    assert np.array_equal(spoken[:40_000], pcm)
+    stats = await made.stats()
+    assert 0 < stats.dropped_frames < stats.frames
+    assert sum(f.video is None for f in out.frames) == stats.dropped_frames

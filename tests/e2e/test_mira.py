@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -13,10 +15,9 @@ from visavis.hvia import open_hvia
 from visavis.media import VideoFrame
 
 pytestmark = pytest.mark.anyio
-MIRA = (
-    Path(__file__).resolve().parents[2]
-    / "plugins/store-filesystem/src/visavis_store_filesystem/avatars/mira.hvia"
-)
+ROOT = Path(__file__).resolve().parents[2]
+MIRA = ROOT / "plugins/store-filesystem/src/visavis_store_filesystem/avatars/mira.hvia"
+HELLO = ROOT / "assets/demo/hello.wav"
 
 
 @pytest.fixture
@@ -53,11 +54,9 @@ async def test_the_head_sways_and_the_loop_closes() -> None:
     steps = np.linalg.norm(np.diff(where, axis=0), axis=1)
     assert np.linalg.norm(where[0] - where[-1]) <= 1.5 * steps.max()
 
-    import io
-
     with av.open(io.BytesIO(video)) as decoded:
         frames = [f.to_ndarray(format="gray").astype(np.float32) for f in decoded.decode(video=0)]
-    changes = [float(np.abs(b - a).mean()) for a, b in zip(frames, frames[1:], strict=False)]
+    changes = [float(np.abs(b - a).mean()) for a, b in pairwise(frames)]
     assert float(np.abs(frames[0] - frames[-1]).mean()) <= max(changes)
     assert min(changes) > 0  # never frozen
 
@@ -85,15 +84,14 @@ async def test_silence_rests_blinks_and_never_freezes() -> None:
 
 
 async def test_it_speaks_with_its_mouth() -> None:
-    hello = Path(__file__).resolve().parents[2] / "assets/demo/hello.wav"
-    with av.open(str(hello)) as file:
+    with av.open(str(HELLO)) as file:
         rate = int(file.streams.audio[0].rate)
         pcm = np.concatenate([f.to_ndarray().ravel() for f in file.decode(audio=0)])
     async with Speaker("mira") as speaker:
         said = [luma(f.video)[290:350, 200:310] async for f in speaker.speak(pcm.astype(np.int16), rate)]
         rest = [luma(f.video)[290:350, 200:310] async for f in speaker.speak(np.zeros(rate * 4, np.float32), rate)]
-    moved = np.mean([np.abs(b - a).mean() for a, b in zip(said, said[1:], strict=False)])
-    rested = np.mean([np.abs(b - a).mean() for a, b in zip(rest, rest[1:], strict=False)])
+    moved = np.mean([np.abs(b - a).mean() for a, b in pairwise(said)])
+    rested = np.mean([np.abs(b - a).mean() for a, b in pairwise(rest)])
     assert moved > 2.5 * rested
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-
 from visavis.testing import tiny_avatar
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,8 +22,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The two example plugins, installed by pip into a folder of their own."""
     folder = tmp_path_factory.mktemp("site")
     examples = sorted(str(p.parent) for p in (ROOT / "examples").glob("*/pyproject.toml"))
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--target", str(folder)]
-    subprocess.run([*pip, *examples], check=True, timeout=300)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*pip, "--target", str(folder), *examples], check=True, timeout=300)
     return folder
 
 
@@ -36,7 +35,10 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def visavis(*arguments: str, cwd: Path, site: Path | None = None, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+Ran = subprocess.CompletedProcess[bytes]
+
+
+def visavis(*arguments: str, cwd: Path, site: Path | None = None, stdin: bytes = b"") -> Ran:
     env = os.environ | {"PYTHONPATH": str(site or "")}
     command = [sys.executable, "-m", "visavis", *arguments]
     return subprocess.run(command, cwd=cwd, env=env, input=stdin, capture_output=True, timeout=300, check=False)
@@ -76,7 +78,7 @@ def pictures(path: Path) -> np.ndarray:
         return np.stack([f.to_ndarray(format="gray") for f in file.decode(video=0)]).astype(float)
 
 
-def ran(result: subprocess.CompletedProcess[bytes]) -> None:
+def ran(result: Ran) -> None:
     assert result.returncode == 0, result.stderr.decode()
 
 

@@ -18,7 +18,7 @@ BAD_INPUT: Final = 2
 INTERRUPTED: Final = 130
 
 
-class Refused(Exception):
+class Refused(Exception):  # noqa: N818 (the command is refused; the words were said already)
     """A command that has already said what is wrong ends with this status."""
 
     def __init__(self, status: int = FAILED) -> None:

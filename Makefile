@@ -1,0 +1,39 @@
+# make dev: set up .venv · demo: write demo.mp4 · test · check: everything a change must pass · bench · docs · pins
+PYTHON ?= python3
+BIN := .venv/bin
+DISTS := core $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml examples/*/pyproject.toml))
+SOURCES := $(addsuffix /src,$(DISTS))
+READY := .venv/.ready
+
+.PHONY: dev demo test check bench docs pins
+
+dev: $(READY)
+
+$(READY): requirements-dev.txt $(addsuffix /pyproject.toml,$(DISTS))
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("visavis needs Python 3.11 or newer: make PYTHON=python3.11")'
+	test -x $(BIN)/pip || $(PYTHON) -m venv --clear .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation $(addprefix -e ./,$(DISTS))
+	@touch $@
+
+demo: dev
+	$(BIN)/visavis render assets/demo/hello.wav -o demo.mp4
+
+test: dev
+	$(BIN)/pytest
+
+check: dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(SOURCES)
+	$(BIN)/lint-imports
+	$(BIN)/pytest
+
+bench: dev
+	$(BIN)/visavis bench
+
+docs: dev
+	$(BIN)/visavis schema > docs/deployment.schema.json
+
+pins: dev
+	$(BIN)/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options --output-file=requirements-dev.txt requirements-dev.in

@@ -116,6 +116,17 @@ def test_a_cache_that_cannot_be_written_costs_a_temporary_file(
     assert "cannot be written" in caplog.text
 
 
+def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("VISAVIS_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(clips.Path, "home", homeless)
+    assert open_clip(Source().clip).shape == (N, H * 3 // 2, W)
+    assert "no folder for decoded clips" in caplog.text
+
+
 def test_no_room_anywhere_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")

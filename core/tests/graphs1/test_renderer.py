@@ -178,6 +178,13 @@ def test_new_speech_right_after_a_reset_is_reached(renderer: ReferenceRenderer, 
     assert opened[5:] == expected[5:]
 
 
+def test_a_reset_at_rest_does_not_blunt_what_comes_next(renderer: ReferenceRenderer, avatar: Graphs1Avatar) -> None:
+    reset, fresh = avatar.open(), avatar.open()
+    reset.reset()
+    new = [RenderInput(loud(0.1, seed)) for seed in range(4)]
+    assert jaws(renderer, reset, new) == jaws(renderer, fresh, new)
+
+
 def test_equal_seeds_and_sound_give_equal_bits(renderer: ReferenceRenderer, avatar: Graphs1Avatar) -> None:
     inputs = [IDLE, RenderInput(loud(), draw=False), *[RenderInput(loud(0.2, n)) for n in range(25)], IDLE, IDLE]
 

@@ -6,6 +6,7 @@ and processes show them.
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import logging
@@ -39,15 +40,17 @@ _STALE_SECONDS: Final = 24 * 3600
 
 
 def cache_folder() -> Path:
-    """Where decoded clips lie: ``VISAVIS_CACHE_DIR``, or visavis in the user's cache folder of this platform."""
+    """Where decoded clips lie: ``VISAVIS_CACHE_DIR``, or visavis in the user's cache folder of this platform.
+
+    Raises RuntimeError for a user who has no home.
+    """
     if named := os.environ.get("VISAVIS_CACHE_DIR"):
         return Path(named)
-    home = Path.home()
     if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / "visavis" / "Cache"
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "visavis" / "Cache"
     if sys.platform == "darwin":
-        return home / "Library" / "Caches" / "visavis"
-    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "visavis"
+        return Path.home() / "Library" / "Caches" / "visavis"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "visavis"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,11 @@ def open_clip(source: ClipSource, folder: Path | None = None) -> Plane:
 
     Raises MediaError if the video is not what it should be, RendererError if there is no room for it.
     """
-    where = (folder or cache_folder()) / "clips"
+    try:
+        where = (folder or cache_folder()) / "clips"
+    except RuntimeError as error:  # a user without a home, as in some containers
+        log.warning("there is no folder for decoded clips (%s): decoding into a temporary file", error)
+        return _temporary(source)
     path = where / f"{source.sha256}-{source.kind}-{LAYOUT}.frames"
     if (frames := _existing(path, source)) is not None:
         return frames
@@ -93,7 +100,7 @@ def _existing(path: Path, source: ClipSource) -> Plane | None:
         with path.open("rb") as file:
             header = file.read(HEADER)
             frames = _mapped(file, source)
-        whole = header == _header(source, frames)
+        whole = header == _header(source, _checksum(frames))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
@@ -119,26 +126,25 @@ def _mapped(file: IO[bytes], source: ClipSource) -> Plane:
     return mapped.view(np.ndarray)
 
 
-def _header(source: ClipSource, frames: Plane) -> bytes:
-    """What a whole file begins with: what it holds, and a checksum of a page of every frame."""
+def _header(source: ClipSource, checksum: int) -> bytes:
+    """What a whole file begins with."""
     said = {
         "visavis": "decoded clip",
         "layout": LAYOUT,
         "sha256": source.sha256,
         "shape": list(source.shape),
-        "sample": _checksum(frames),
+        "sample": checksum,
     }
     return json.dumps(said).encode().ljust(HEADER, b"\n")
 
 
-def _checksum(frames: Plane) -> int:
+def _checksum(frames: Iterable[Plane]) -> int:
     """A CRC over one page of every frame, each from a further place: cheap, and sees lost blocks of a file."""
-    flat = frames.reshape(len(frames), -1)
-    pages = max(flat.shape[1] // _SAMPLE, 1)
     crc = 0
-    for index, row in enumerate(flat):
-        start = (index * 7 % pages) * _SAMPLE
-        crc = zlib.crc32(row[start : start + _SAMPLE].data, crc)
+    for index, frame in enumerate(frames):
+        flat = frame.reshape(-1)
+        start = (index * 7 % max(flat.size // _SAMPLE, 1)) * _SAMPLE
+        crc = zlib.crc32(flat[start : start + _SAMPLE].data, crc)
     return crc
 
 
@@ -148,15 +154,15 @@ def _kept(path: Path, source: ClipSource) -> Plane:
     part = Path(name)
     try:
         with os.fdopen(handle, "w+b") as file:
-            frames = _filled(file, source)
+            _fill(file, source)
             os.fsync(file.fileno())
         try:
             part.replace(path)
         except PermissionError:
             # Windows does not replace a file that another process has mapped; that one is as good as ours.
-            if (theirs := _existing(path, source)) is None:
-                raise
-            return theirs
+            log.debug("%s is in use", path)
+        if (frames := _existing(path, source)) is None:
+            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
         return frames
     finally:
         part.unlink(missing_ok=True)
@@ -165,7 +171,8 @@ def _kept(path: Path, source: ClipSource) -> Plane:
 def _temporary(source: ClipSource) -> Plane:
     try:
         with tempfile.TemporaryFile(prefix="visavis-clip-") as file:
-            return _filled(file, source)
+            _fill(file, source)
+            return _mapped(file, source)
     except OSError as error:
         size = source.shape[0] * source.shape[1] * source.shape[2] / 1e6
         raise RendererError(
@@ -174,16 +181,19 @@ def _temporary(source: ClipSource) -> Plane:
         ) from error
 
 
-def _filled(file: IO[bytes], source: ClipSource) -> Plane:
+def _fill(file: IO[bytes], source: ClipSource) -> None:
+    """Write the frames, and what says that they are whole."""
     file.write(bytes(HEADER))
-    for frame in _decoded(source):
-        file.write(frame.data)
-    file.flush()
-    frames = _mapped(file, source)
+
+    def written() -> Iterator[Plane]:
+        for frame in _decoded(source):
+            file.write(frame.data)
+            yield frame
+
+    checksum = _checksum(written())
     file.seek(0)
-    file.write(_header(source, frames))
+    file.write(_header(source, checksum))
     file.flush()
-    return frames
 
 
 def _sweep(folder: Path) -> None:

@@ -152,7 +152,8 @@ class Graphs1Session(RenderSession):
     def reset(self) -> None:
         """After an interrupt: forget the sound heard; keep the pose, and leave what the face held."""
         self._stream.reset()
-        self._easing.start(self._face, RESET_FRAMES)
+        # From rest there is nothing to leave, and new speech begins as sharply as any.
+        self._easing.start(self._face, RESET_FRAMES if self._face.any() else 0)
         self._speaking = False
 
     def check_open(self) -> None:

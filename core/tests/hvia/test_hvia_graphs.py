@@ -127,6 +127,10 @@ def test_unknown_and_doubled_fields() -> None:
     refused(data + b"\x3a\x00", r"holds a field \(7\) twice")
 
 
+def test_names_that_are_no_text() -> None:
+    refused(small(IDENTITY).replace(b"x", b"\xff"), "a name in it is not UTF-8")
+
+
 def test_many_fields() -> None:
     """Two bytes a field, a hundred bytes each once parsed."""
     refused(b"\x42\x00" * 300_000, "more than 200000 fields")

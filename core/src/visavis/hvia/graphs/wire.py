@@ -25,6 +25,8 @@ class _Field(NamedTuple):
     repeated: bool = False
     typed: bool = False
     """Numbers that grow when parsed."""
+    text: bool = False
+    """UTF-8; a parser hands out bytes where it is not."""
 
 
 def _message(name: str) -> _Field:
@@ -40,8 +42,10 @@ def _numbers(wire: int) -> _Field:
 
 
 _INT = _Field(_VARINT)
-_TEXT = _Field(_BYTES)
-_TEXTS = _Field(_BYTES, repeated=True)
+_TEXT = _Field(_BYTES, text=True)
+_TEXTS = _Field(_BYTES, repeated=True, text=True)
+_RAW = _Field(_BYTES)
+_RAWS = _Field(_BYTES, repeated=True)
 
 _SCHEMA: Final[Mapping[str, Mapping[int, _Field]]] = {
     "model": {
@@ -56,12 +60,12 @@ _SCHEMA: Final[Mapping[str, Mapping[int, _Field]]] = {
         1: _TEXTS, 2: _TEXTS, 3: _TEXT, 4: _TEXT, 5: _messages("attribute"), 6: _TEXT, 7: _TEXT, 9: _messages("pair"),
     },
     "attribute": {
-        1: _TEXT, 2: _Field(_FIXED32), 3: _INT, 4: _TEXT, 5: _message("tensor"), 7: _numbers(_FIXED32),
-        8: _numbers(_VARINT), 9: _TEXTS, 13: _TEXT, 20: _INT,
+        1: _TEXT, 2: _Field(_FIXED32), 3: _INT, 4: _RAW, 5: _message("tensor"), 7: _numbers(_FIXED32),
+        8: _numbers(_VARINT), 9: _RAWS, 13: _TEXT, 20: _INT,
     },
     "tensor": {
         1: _numbers(_VARINT), 2: _INT, 4: _numbers(_FIXED32), 5: _numbers(_VARINT), 7: _numbers(_VARINT), 8: _TEXT,
-        9: _TEXT, 10: _numbers(_FIXED64), 11: _numbers(_VARINT), 12: _TEXT, 14: _INT, 16: _messages("pair"),
+        9: _RAW, 10: _numbers(_FIXED64), 11: _numbers(_VARINT), 12: _TEXT, 14: _INT, 16: _messages("pair"),
     },
     "value": {1: _TEXT, 2: _message("type"), 3: _TEXT, 4: _messages("pair")},
     "type": {1: _message("tensor type"), 6: _TEXT},
@@ -120,6 +124,12 @@ class _Walk:
             raise ValueError("it is not an ONNX file: its protobuf is cut short")
         return at, at + length
 
+    def utf8(self, start: int, end: int) -> None:
+        try:
+            self.data[start:end].decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError("it is not an ONNX file: a name in it is not UTF-8") from error
+
     def message(self, kind: str, at: int, end: int) -> Iterator[tuple[str, int, int]]:
         """Check the fields of one message; yields the messages inside."""
         known, seen = _SCHEMA[kind], set()
@@ -140,6 +150,8 @@ class _Walk:
             start, at = self.skip(wire, at, end)
             if expected.typed:
                 self.typed += at - start
+            if expected.text:
+                self.utf8(start, at)
             if expected.message:
                 yield expected.message, start, at
         if self.typed > self.limits.typed_tensor:

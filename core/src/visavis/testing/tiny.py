@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+
 from visavis.hvia import ARKIT_52, write_hvia
 from visavis.testing.tiny_graphs import HOP, RATE, REGION, STATE, face_graph, motion_graph
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+
 from visavis.hvia import ARKIT_52
 
 RATE: Final = 16_000

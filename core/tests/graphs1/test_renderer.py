@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -14,9 +15,9 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
-from visavis.errors import AvatarInvalid, RendererError
+from visavis.errors import AvatarError, AvatarInvalid, RendererError
 from visavis.graphs1 import Graphs1Avatar, Graphs1Renderer, Graphs1Session, Tensors
-from visavis.hvia import ARKIT_52, open_hvia
+from visavis.hvia import ARKIT_52, open_hvia, write_hvia
 from visavis.interfaces.renderer import RenderInput
 from visavis.media import VideoFormat, VideoFrame
 from visavis.metrics import MemoryMetrics
@@ -362,15 +363,48 @@ def test_an_avatar_that_cannot_be_loaded_leaves_nothing(cache: Path, path: Path)
     assert all(graph.closed for graph in renderer.made)
 
 
-def test_a_clip_that_is_not_what_the_manifest_says(cache: Path, path: Path, tmp_path: Path) -> None:
-    from visavis.hvia import write_hvia
-
+def rewritten(path: Path, target: Path, change: Callable[[dict[str, Any], dict[str, bytes]], None]) -> Path:
+    """The avatar file with its manifest and members changed."""
     with open_hvia(path) as whole:
         members = {member.path: whole.read(member.path) for member in whole.manifest.members}
         fields = whole.manifest.model_dump(mode="json", exclude={"members"}, exclude_none=True)
-    members["clips/idle.mp4"] = members["clips/idle.mp4"][:1000]
-    bad = write_hvia(tmp_path / "bad.hvia", fields, members)
+    change(fields, members)
+    return write_hvia(target, fields, dict(members))
+
+
+def test_a_clip_that_is_not_what_the_manifest_says(cache: Path, path: Path, tmp_path: Path) -> None:
+    def cut(fields: dict[str, Any], members: dict[str, bytes]) -> None:
+        members["clips/idle.mp4"] = members["clips/idle.mp4"][:1000]
+
     renderer = ReferenceRenderer(cache=cache)
     with pytest.raises(AvatarInvalid, match=r"bad\.hvia: 'clips/idle\.mp4': the clip"):
-        load(renderer, bad)
+        load(renderer, rewritten(path, tmp_path / "bad.hvia", cut))
     assert all(graph.closed for graph in renderer.made)
+
+
+def test_a_matte_becomes_the_frames_alpha(cache: Path, path: Path, tmp_path: Path) -> None:
+    def add(fields: dict[str, Any], members: dict[str, bytes]) -> None:
+        fields["clips"][0]["matte"] = "clips/matte.mp4"
+        members["clips/matte.mp4"] = members["clips/idle.mp4"]
+
+    renderer = ReferenceRenderer(cache=cache)
+    session = load(renderer, rewritten(path, tmp_path / "matte.hvia", add)).open()
+    frame = step(renderer, session, IDLE)
+    assert frame.alpha is not None
+    assert frame.alpha.shape == (128, 128)
+    expected = (frame.data[:20].astype(int) - 16) * 255 // 219  # above the face it is the clip's own luma
+    assert np.abs(frame.alpha[:20] - expected.clip(0, 255)).max() <= 1
+
+
+def test_graphs_may_lie_in_a_pack(cache: Path, path: Path, tmp_path: Path) -> None:
+    def refer(fields: dict[str, Any], members: dict[str, bytes]) -> None:
+        graph = members.pop("graphs/motion.onnx")
+        digest = hashlib.sha256(graph).hexdigest()
+        fields["motion"]["graph"] = {"sha256": digest}
+        (tmp_path / f"{digest}.onnx").write_bytes(graph)
+
+    lean = rewritten(path, tmp_path / "lean.hvia", refer)
+    renderer = ReferenceRenderer(cache=cache, packs=[tmp_path])
+    assert max(jaws(renderer, load(renderer, lean).open(), [RenderInput(loud())] * 3)) > 0.2
+    with pytest.raises(AvatarError, match="model pack"):
+        load(ReferenceRenderer(cache=cache), lean)

@@ -48,9 +48,11 @@ def list_avatars(ctx: typer.Context, root: Root = None, config: Config = None, a
         keys = ("id", "name", "size", "digest", "problem", "builtin")
         output.json({"avatars": [{key: getattr(entry, key) for key in keys} for entry in found]})
         return
+    rows = []
     for entry in found:
         note = f"cannot be used: {entry.problem}" if entry.problem else "built in" if entry.builtin else ""
-        output.rows([(entry.id.ljust(16), entry.name.ljust(16), f"{entry.size / 1e6:7.2f} MB", note)])
+        rows.append((entry.id, entry.name, f"{entry.size / 1e6:7.2f} MB", note))
+    output.rows(rows)
     if not found:
         output.tell("there are no avatars")
 

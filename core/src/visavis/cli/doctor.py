@@ -44,8 +44,9 @@ def doctor(ctx: typer.Context, as_json: Json = False) -> None:
     if as_json:
         output.json({"ok": fine, "findings": [asdict(finding) for finding in findings]})
     else:
+        width = max(len(finding.subject) for finding in findings)
         for finding in findings:
-            output.rows([(MARKS[finding.level], finding.subject.ljust(24), finding.said)])
+            output.result(f"{MARKS[finding.level]}  {finding.subject.ljust(width)}  {finding.said}")
             if finding.step:
                 output.result(f"      -> {finding.step}")
         output.result("everything works" if fine else "something does not work: see FAIL above")

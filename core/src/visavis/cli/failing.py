@@ -51,11 +51,11 @@ def status_of(error: BaseException, output: Output) -> int:
 
 
 def _leaf(error: BaseException) -> BaseException:
-    """The error that matters in a group: our own before others."""
-    while isinstance(error, BaseExceptionGroup):
-        leaves = sorted(error.exceptions, key=lambda e: (not isinstance(e, VisavisError), not isinstance(e, Exception)))
-        error = leaves[0]
-    return error
+    """The error that matters in a group, however deep: our own before others."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    leaves = [_leaf(inner) for inner in error.exceptions]
+    return min(leaves, key=lambda e: (not isinstance(e, VisavisError), not isinstance(e, Exception)))
 
 
 def _told(error: BaseException, verbose: bool) -> tuple[int, list[str]]:
@@ -63,6 +63,8 @@ def _told(error: BaseException, verbose: bool) -> tuple[int, list[str]]:
         return _ours(error)
     if callable(format_message := getattr(error, "format_message", None)):
         # A usage error of the command line parser, whose classes are not typer's public names.
+        if type(error).__name__ == "NoArgsIsHelpError":
+            return BAD_INPUT, [str(format_message())]
         context = getattr(error, "ctx", None)
         command = getattr(context, "command_path", "visavis")
         message = " ".join(str(format_message()).split()).rstrip(".")

@@ -21,7 +21,7 @@ class FileTransportOptions(ComponentConfig):
     threads: int = Field(default=1, ge=1, le=64)
     """Threads of the video encoder. With one the same input gives the same file, byte for byte."""
     audio_bit_rate: int | None = Field(default=None, ge=8_000, le=1_000_000)
-    """Bits a second of sound; by default 128,000 for one channel and 64,000 for each further one."""
+    """Bits a second of sound; by default 128,000 for one or two channels and 64,000 for each further one."""
     pacing: Pacing = Pacing.ASAP
     """asap writes as fast as frames come; realtime keeps the media clock, as a room would."""
 

@@ -54,5 +54,5 @@ def nearest_rate(rate: int, encoder: str) -> int:
 
 
 def default_bit_rate(channels: int) -> int:
-    """Bits a second: 128,000 for one channel, 64,000 for each further one."""
-    return 128_000 + 64_000 * (channels - 1)
+    """Bits a second: 128,000 for one or two channels (FFmpeg's own choice for AAC), 64,000 for each further one."""
+    return 128_000 + 64_000 * max(0, channels - 2)

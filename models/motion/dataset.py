@@ -354,9 +354,10 @@ class Batches:
         return x
 
     def _loudness(self, x: Tensor) -> Tensor:
-        """Level -32..-6 dB, some with drift, some clipped."""
+        """Level -34..-8 dB and sometimes much lower, some with drift, some clipped."""
         rng, size = self.rng, len(x)
-        gain = 10 ** (rng.uniform(-34, -10, (size, 1)) / 20)
+        decibels = np.where(rng.random((size, 1)) < 0.2, rng.uniform(-52, -34, (size, 1)), rng.uniform(-34, -8, (size, 1)))
+        gain = 10 ** (decibels / 20)
         drift = 10 ** (np.cumsum(rng.normal(0, 1.2, (size, 9)), 1) * (rng.random((size, 1)) < 0.3) / 20)
         drift = torch.nn.functional.interpolate(torch.from_numpy(drift.astype(np.float32))[:, None], SAMPLES, mode="linear")[:, 0]
         x = x * torch.from_numpy(gain.astype(np.float32)) * drift

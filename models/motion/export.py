@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import torch
-from network import FORGET, FRAME, HOP, LEVEL_FALL, LEVEL_MIN, MELS, PRIOR, SHIFT, STEM, WIDTH, Face, Motion
+from network import FORGET, FRAME, HOP, LEVEL_FALL, LEVEL_MIN, MELS, PRIOR, SHIFT, STEM, WIDTH, Face, Motion, pairs
 from torch import Tensor, nn
 
 FRAMES = HOP // SHIFT  # feature frames a hop
@@ -60,12 +60,12 @@ class Stream(nn.Module):
         pasts = [c.reshape(-1, 2 * block.dilation, WIDTH) for c, block in zip(caches, net.blocks, strict=True)]
         raw, news = net.steps(features, pasts)
         kept = [sound[:, HOP:], last - LEVEL_MIN, run[:, -1], features[:, FRAMES:].flatten(1), *(n.flatten(1) for n in news)]
-        return self.face(raw[:, -1:]), torch.cat(kept, 1)
+        return self.face(raw[:, None]), torch.cat(kept, 1)
 
 
 def offline(net: Motion, face: Face, pcm: Tensor) -> Tensor:
     """Coefficients [B, N, 52] of whole clips [B, 640 N]: what the stream must give."""
-    return face(net(net.features(pcm))[:, 1::2])
+    return face(pairs(net(net.features(pcm))))
 
 
 def load(checkpoint: Path) -> Motion:

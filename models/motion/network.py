@@ -27,8 +27,8 @@ LABELS = len(visemes.NAMES)
 EXTRA = ("shut", "bite", "brow", "blink")
 OUTPUTS = LABELS + len(EXTRA)
 
-FLOOR = 1e-8
-LEVEL_MIN = -12.0  # natural log of power: under this, sound is silence whatever the spectrum
+FLOOR = 1e-10
+LEVEL_MIN = -15.0  # natural log of power: under this, sound is silence whatever the spectrum
 LEVEL_FALL = 0.0046  # natural log a feature frame: 2 dB a second
 RANGE = 8.0
 FORGET = 0.995
@@ -90,17 +90,17 @@ class Motion(nn.Module):
         self.hidden = nn.Linear(WIDTH, 128)
         self.head = nn.Linear(128, OUTPUTS)
         self.register_buffer("dft", torch.from_numpy(dft_matrix()))
+        self.register_buffer("window", self.dft[:, 0].clone(), persistent=False)
         self.register_buffer("mel", torch.from_numpy(mel_matrix()))
         self.register_buffer("average", torch.full((MELS,), -2.0))  # mean log mel under the level, set before training
         for block in self.blocks:
             nn.init.normal_(block.mix.weight, std=0.3 / math.sqrt(WIDTH))
 
     # ------------------------------------------------------------------ features
-    def spectrum(self, frames: Tensor, mel: Tensor | None = None) -> Tensor:
+    def spectrum(self, frames: Tensor) -> Tensor:
         """Frames [B, N, 400] -> mel power [B, N, MELS]."""
         s = frames @ self.dft
-        power = s[..., :201] ** 2 + s[..., 201:] ** 2
-        return power @ (self.mel if mel is None else mel)
+        return (s[..., :201] ** 2 + s[..., 201:] ** 2) @ self.mel
 
     def relative(self, power: Tensor, level: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Mel power and running level [B, N, 1] -> log under the level [B, N, MELS], loudness, weight as speech."""
@@ -118,7 +118,9 @@ class Motion(nn.Module):
     def features(self, pcm: Tensor, mel: Tensor | None = None) -> Tensor:
         """A clip [B, samples] -> features [B, samples / 160, MELS + 1]."""
         frames = F.pad(pcm, (FRAME - SHIFT, 0)).unfold(1, FRAME, SHIFT)
-        power = self.spectrum(frames, mel)
+        # the same as `spectrum`, which is for a graph without an FFT, but quicker
+        s = torch.fft.rfft(frames * self.window)
+        power = (s.real**2 + s.imag**2) @ (self.mel if mel is None else mel)
         loud, n = self.loudness(power), power.shape[1]
         t = torch.arange(n, dtype=pcm.dtype)[None, :, None] * LEVEL_FALL
         level = torch.cummax(loud + t, 1).values - t
@@ -169,15 +171,25 @@ class Face(nn.Module):
             self.register_buffer(name, value)
 
     def forward(self, raw: Tensor) -> Tensor:
-        """[..., OUTPUTS] -> [..., 52], each 0..1."""
-        share = torch.softmax(raw[..., :LABELS] * self.sharpen, -1)
-        shut = smoothstep(torch.sigmoid(raw[..., LABELS : LABELS + 1]), *self.shut)
-        bite = 0.85 * smoothstep(torch.sigmoid(raw[..., LABELS + 1 : LABELS + 2]), *self.bite)
+        """Raw outputs of the two steps of each picture [..., 2, OUTPUTS] -> [..., 52], each 0..1.
+
+        Shares and gates are averaged over the two steps, which keeps what is faster than pictures can show out of them.
+        """
+        share = torch.softmax(raw[..., :LABELS] * self.sharpen, -1).mean(-2)
+        gates = torch.sigmoid(raw[..., LABELS : LABELS + 2])
+        shut = smoothstep(gates[..., :1], *self.shut).mean(-2)
+        bite = 0.85 * smoothstep(gates[..., 1:], *self.bite).mean(-2)
+        mood = raw[..., LABELS + 2 :].mean(-2)
         awake = 1.0 - smoothstep(share[..., :1], *self.rest)
         track = share @ self.poses
         track = track * (1 - bite) + self.poses[visemes.ROW["fv"]] * bite
         closed = self.poses[visemes.ROW["pbm"]] + self.keep * track
         track = (track * (1 - shut) + closed * shut) * awake
-        brow = torch.clamp(raw[..., LABELS + 2 : LABELS + 3], 0.0, 1.0) * awake
-        blink = smoothstep(raw[..., LABELS + 3 : LABELS + 4], 0.25, 0.75)
+        brow = torch.clamp(mood[..., :1], 0.0, 1.0) * awake
+        blink = smoothstep(mood[..., 1:], 0.25, 0.75)
         return torch.clamp(track + brow * self.browpose + blink * self.blinkpose, 0.0, 1.0)
+
+
+def pairs(raw: Tensor) -> Tensor:
+    """[B, 2 N, OUTPUTS] -> [B, N, 2, OUTPUTS]: the two steps of each picture."""
+    return raw.unflatten(1, (raw.shape[1] // 2, 2))

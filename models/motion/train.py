@@ -78,9 +78,9 @@ def average_spectrum(net: Motion, batches: Batches) -> Tensor:
     """Mean log mel of speech under its level, over some clips."""
     with torch.no_grad():
         net.average.zero_()
-        x, mel, _ = batches.next(48)
+        x, _, _ = batches.next(48)
         frames = F.pad(x, (240, 0)).unfold(1, 400, 160)
-        power = net.spectrum(frames, mel)
+        power = net.spectrum(frames)
         level = net.loudness(power).amax(1, keepdim=True)
         logs, _, w = net.relative(power, level)
         return (logs * w).sum((0, 1)) / w.sum((0, 1))

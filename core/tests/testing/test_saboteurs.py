@@ -20,6 +20,12 @@ PAIRS = [
     for saboteur in check.saboteurs
 ]
 CHECKS = [pytest.param(check, id=f"{suite.kind}-{check.name}") for suite in SUITES.values() for check in suite]
+GOOD = [
+    pytest.param(check, make, id=f"{suite.kind}-{check.name}-{make.__name__}")
+    for suite in SUITES.values()
+    for check in suite
+    for make in CORRECT[suite.kind]
+]
 
 
 def run(check: Check[Any], case: Any, *, backend: str = "trio") -> ConformanceFailure | None:
@@ -45,9 +51,9 @@ def test_every_check_has_a_saboteur_and_says_what_it_claims(check: Check[Any]) -
 
 
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
-@pytest.mark.parametrize("check", CHECKS)
-def test_a_correct_part_passes(check: Check[Any], backend: str, tmp_path: Path) -> None:
-    case = CORRECT[check.kind](tmp_path)
+@pytest.mark.parametrize("check, make", GOOD)
+def test_a_correct_part_passes(check: Check[Any], make: Any, backend: str, tmp_path: Path) -> None:
+    case = make(tmp_path)
     assert check.lacks(case) is None
     failure = run(check, case, backend=backend)
     assert failure is None, failure

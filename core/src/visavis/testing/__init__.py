@@ -20,19 +20,35 @@ if TYPE_CHECKING:
     from visavis.testing.checks import ConformanceFailure as ConformanceFailure
     from visavis.testing.kit import xfail as xfail
     from visavis.testing.kits import SourceKit as SourceKit
+    from visavis.testing.kits import TransportKit as TransportKit
+    from visavis.testing.signals import Readback as Readback
     from visavis.testing.source import SourceCase as SourceCase
     from visavis.testing.tiny import tiny_avatar as tiny_avatar
+    from visavis.testing.transport import TransportCase as TransportCase
 
 _HOME = {
     "Check": "visavis.testing.checks",
     "ConformanceFailure": "visavis.testing.checks",
+    "Readback": "visavis.testing.signals",
     "SourceCase": "visavis.testing.source",
     "SourceKit": "visavis.testing.kits",
+    "TransportCase": "visavis.testing.transport",
+    "TransportKit": "visavis.testing.kits",
     "tiny_avatar": "visavis.testing.tiny",
     "xfail": "visavis.testing.kit",
 }
 
-__all__ = ["Check", "ConformanceFailure", "SourceCase", "SourceKit", "tiny_avatar", "xfail"]
+__all__ = [
+    "Check",
+    "ConformanceFailure",
+    "Readback",
+    "SourceCase",
+    "SourceKit",
+    "TransportCase",
+    "TransportKit",
+    "tiny_avatar",
+    "xfail",
+]
 
 
 def __getattr__(name: str) -> Any:

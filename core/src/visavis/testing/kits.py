@@ -6,6 +6,7 @@ import pytest
 
 from visavis.testing.kit import Kit
 from visavis.testing.source import SOURCE, SourceCase
+from visavis.testing.transport import TRANSPORT, TransportCase
 
 
 class SourceKit(Kit, suite=SOURCE):
@@ -20,3 +21,17 @@ class SourceKit(Kit, suite=SOURCE):
     def case(self, source: SourceCase) -> SourceCase:
         """The case that the checks run on."""
         return source
+
+
+class TransportKit(Kit, suite=TRANSPORT):
+    """For a transport: give a fixture named ``transport`` that returns a TransportCase."""
+
+    @pytest.fixture
+    def transport(self) -> TransportCase:
+        """What a subclass gives."""
+        return pytest.fail("a TransportKit needs a fixture named transport that returns a TransportCase")
+
+    @pytest.fixture
+    def case(self, transport: TransportCase) -> TransportCase:
+        """The case that the checks run on."""
+        return transport

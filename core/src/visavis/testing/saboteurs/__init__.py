@@ -1,7 +1,7 @@
 """Correct fakes, and for every check a saboteur: a fake that is right but for the one thing the check is about.
 
-They prove the kit itself: each check must fail on its own saboteur and on no other. :data:`CORRECT` makes a correct
-case of each kind in an empty folder.
+They prove the kit itself: each check must fail on its own saboteur and on no other. :data:`CORRECT` makes correct cases
+of each kind, each in an empty folder.
 """
 
 from __future__ import annotations
@@ -11,8 +11,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from visavis.testing.checks import Suite
-from visavis.testing.saboteurs import source
+from visavis.testing.saboteurs import source, transport
 from visavis.testing.source import SOURCE
+from visavis.testing.transport import TRANSPORT
 
-SUITES: Final[dict[str, Suite[Any]]] = {suite.kind: suite for suite in (SOURCE,)}
-CORRECT: Final[dict[str, Callable[[Path], Any]]] = {"source": source.correct}
+SUITES: Final[dict[str, Suite[Any]]] = {suite.kind: suite for suite in (SOURCE, TRANSPORT)}
+CORRECT: Final[dict[str, list[Callable[[Path], Any]]]] = {
+    "source": [source.correct],
+    "transport": [transport.correct, transport.correct_realtime],
+}

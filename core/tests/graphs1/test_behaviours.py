@@ -57,6 +57,20 @@ def test_blinks_of_the_speech_count(rate: float) -> None:
     assert 10 <= len(begun) / 10 <= 25
 
 
+@pytest.mark.parametrize("every", [1.0, 2.0, 2.7, 4.0, 7.0])
+def test_blinks_come_in_pauses_but_not_more_often(every: float) -> None:
+    behaviours = Behaviours(ARKIT_52, FPS, "a")
+    face = np.zeros(52, np.float32)
+    faces, period = [], round(every * FPS)
+    for frame in range(10 * MINUTE):
+        face[ARKIT_52.index("jawOpen")] = 0.4 if frame % period < period - 10 else 0.0
+        faces.append(behaviours.step(face, FACING))
+    begun = blinks(np.stack(faces))
+    assert 10 <= len(begun) / 10 <= 25
+    in_pauses = np.mean(begun % period >= period - 10)
+    assert in_pauses > 1.3 * 10 / period
+
+
 def test_lids_shut_fully_and_quickly() -> None:
     lids = live(MINUTE)[:, LIDS]
     assert lids.max() == 1.0

@@ -25,6 +25,11 @@ BLINK_GAP: Final = (1.2, 8.0)
 AFTER_HEARD: Final = 1.4
 """How much longer the wait is after a blink that came from the motion graph, so that both together stay natural."""
 
+# People blink where they pause: a blink that is nearly due comes then, if the latest one was this long ago.
+PAUSE: Final = 0.16
+DUE_WITHIN: Final = 1.5
+LONG_AGO: Final = 2.6
+
 CLOSING: Final = 0.09
 CLOSED: Final = 0.04
 OPENING: Final = 0.17
@@ -72,10 +77,15 @@ class Blinks:
         self._hears = self._counted = False
         self._muted = False
 
-    def step(self, heard: float) -> tuple[float, float]:
-        """The next frame: how far own blinks shut the lids, and the weight of the motion graph's (0 or 1)."""
+    def step(self, heard: float, pauses: bool) -> tuple[float, float]:
+        """The next frame: how far own blinks shut the lids, and the weight of the motion graph's (0 or 1).
+
+        ``heard`` is how far the motion graph shuts them; ``pauses`` says that speech has just paused.
+        """
         self._now += self._frame
         self._listen(heard)
+        if pauses and self._next - self._now < DUE_WITHIN and self._now - self._began > LONG_AGO:
+            self._next = self._now
         if self._now >= self._next:
             self._begin(1.0)
             self._own = self._now - self._frame
@@ -94,6 +104,26 @@ class Blinks:
     def _begin(self, patience: float) -> None:
         self._began = self._now
         self._next = self._now + patience * draw_interval(self._random, BLINK_MEDIAN, BLINK_SPREAD, BLINK_GAP)
+
+
+class Pauses:
+    """Notices that a speaker pauses, by the jaw."""
+
+    def __init__(self, frame: float) -> None:
+        self._frame = frame
+        self._spoke = False
+        self._still = 0.0
+
+    def step(self, jaw: float) -> bool:
+        """The next frame; True once at the beginning of each pause."""
+        if jaw > 0.1:
+            self._spoke, self._still = True, 0.0
+        elif jaw < 0.03:
+            self._still += self._frame
+        begins = self._spoke and self._still >= PAUSE
+        if begins:
+            self._spoke = False
+        return begins
 
 
 class Gaze:
@@ -179,10 +209,12 @@ class Behaviours:
             self._indices(*(f"eyeLookUp{side}" for side in sides)),
             self._indices(*(f"eyeLookDown{side}" for side in sides)),
         ]
+        self._jaw = self._at["jawOpen"]
         self._brow_inner = self._indices("browInnerUp")
         self._brow_outer = self._indices(*(f"browOuterUp{side}" for side in sides))
         # A stream of chance for each, so that one does not disturb the others.
         self._blinks = Blinks(chance(seed, "blinks"), frame)
+        self._pauses = Pauses(frame)
         self._gaze = Gaze(chance(seed, "gaze"), frame)
         self._brows = Brows(chance(seed, "brows"), frame)
         # One lid shuts a little less than the other, as in people.
@@ -202,7 +234,7 @@ class Behaviours:
         out[self._brow_inner] += round(inner * BROW_STEPS) / BROW_STEPS
         out[self._brow_outer] += round(outer * BROW_STEPS) / BROW_STEPS
         heard = expression[self._lids]
-        shut, weight = self._blinks.step(float(heard.max()))
+        shut, weight = self._blinks.step(float(heard.max()), self._pauses.step(float(expression[self._jaw])))
         out[self._lids] = np.maximum(heard * np.float32(weight), np.float32(shut) * self._lid_share)
         out[self._squints] += np.float32(0.12 * shut)
         return np.clip(out, 0.0, 1.0, out=out)

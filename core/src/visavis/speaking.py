@@ -1,7 +1,7 @@
 """Speech to frames in a few lines of Python, without a deployment, a transport or a task group.
 
-    async for frame in visavis.speak("mira", pcm, 16_000):
-        ...
+async for frame in visavis.speak("mira", pcm, 16_000):
+    ...
 """
 
 from __future__ import annotations

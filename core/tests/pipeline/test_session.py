@@ -45,9 +45,7 @@ def session(
     renderer = FakeRenderer(look_ahead=look_ahead)
     transport = RecorderTransport(pacing, audio)
     context = SessionContext("s1", SessionRequest(avatar="fake"))
-    made = Session(
-        context, renderer.load(), Batcher(renderer), transport, NoOptions(), sources, policy=policy
-    )
+    made = Session(context, renderer.load(), Batcher(renderer), transport, NoOptions(), sources, policy=policy)
     return made, transport, renderer
 
 

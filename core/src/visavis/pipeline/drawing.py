@@ -53,9 +53,7 @@ class Drawing(Generic[T]):
         assert frame is not None
         return frame
 
-    async def _feed(
-        self, ear: NDArray[np.float32], tag: T | None, skip: bool
-    ) -> tuple[T, VideoFrame | None] | None:
+    async def _feed(self, ear: NDArray[np.float32], tag: T | None, skip: bool) -> tuple[T, VideoFrame | None] | None:
         self._heard.append(tag)
         due = self._heard.popleft()
         heard = self._heard

@@ -329,6 +329,21 @@ def _playlist(folder: Path) -> Path:
     return folder / "list.wav"
 
 
+def _list(folder: Path) -> Path:
+    record(folder / "other.wav", tone(1, 44_100), 44_100, "pcm_s16le")
+    (folder / "list.wav").write_text("ffconcat version 1.0\nfile other.wav\n")
+    return folder / "list.wav"
+
+
+def _unknown_codec(folder: Path) -> Path:
+    path = record(folder / "odd.wav", tone(1, 8_000), 8_000, "pcm_s16le")
+    data = bytearray(path.read_bytes())
+    at = data.index(b"fmt ") + 8
+    data[at : at + 2] = b"\x34\x12"
+    path.write_bytes(data)
+    return path
+
+
 def _absurd_rate(folder: Path) -> Path:
     return record(folder / "slow.wav", tone(1, 1_000), 1_000, "pcm_s16le")
 
@@ -342,6 +357,8 @@ HOPELESS = [
     (_no_samples, "holds no sound"),
     (_no_sound, "holds no sound"),
     (_playlist, "is not audio|holds no sound"),
+    (_list, "is a list of other files"),
+    (_unknown_codec, "cannot be decoded"),
     (_absurd_rate, "1000 Hz"),
 ]
 

@@ -23,6 +23,8 @@ TOLERANCE: Final = 0.15
 """Seconds by which a container's length may differ from what decodes: encoders pad and round."""
 GUESSED_LENGTH: Final = frozenset({"aac", "ac3", "eac3", "amr", "dts", "loas"})
 """Bare streams without a header for the whole: their length is a guess from the bit rate."""
+PLAYLISTS: Final = frozenset({"concat", "concatf", "dash", "hls", "imf"})
+"""What names other files, which whoever named this one may not be allowed to hear."""
 MANY: Final = 8
 """From so many channels on PyAV reads beyond the end of a planar frame (its list of planes ends with the frame's
 eight pointers, not with a null), so the channels are interleaved by FFmpeg first."""
@@ -256,11 +258,17 @@ def _open(path: Path) -> tuple[av.container.InputContainer, AudioStream]:
         source = av.open(str(path.absolute()), mode, options={"protocol_whitelist": "file"})
     except (FFmpegError, OSError, ValueError):
         raise MediaError(f"{path} is not audio, or of a kind that cannot be read") from None
+    if source.format.name in PLAYLISTS:
+        source.close()
+        raise MediaError(f"{path} is a list of other files, not a recording")
     stream = source.streams.best("audio")
     if not isinstance(stream, AudioStream):
         holds = ", ".join(sorted({s.type for s in source.streams})) or "nothing"
         source.close()
         raise MediaError(f"{path} holds no sound (only {holds})")
+    if stream.codec_context is None:
+        source.close()
+        raise MediaError(f"{path}: its sound is of a kind that cannot be decoded")
     return source, stream
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,7 +45,8 @@ class FileTransport(Transport):
         kind = container_of(options.path)
         encoder = video_encoder(kind, self._options.encoder)
         source = context.request.source.get("path")
-        target = await workers.run(lambda: Target(options.path, source=source))
+        recording = source if isinstance(source, str | os.PathLike) else None
+        target = await workers.run(lambda: Target(options.path, source=recording))
         return FileTransportSession(self._options, kind, encoder, target, context.metrics)
 
 
@@ -68,12 +70,13 @@ class FileTransportSession(TransportSession):
     async def publish(self, video: VideoFormat, audio: AudioFormat) -> None:
         """Begin the file. Raises TransportError, for a full disk say."""
         with self._writing():
-            self._movie = await workers.run(self._begin, video, audio)
+            await workers.run(self._begin, video, audio)
 
-    def _begin(self, video: VideoFormat, audio: AudioFormat) -> Movie:
+    def _begin(self, video: VideoFormat, audio: AudioFormat) -> None:
         partial = self._target.begin()
         try:
-            return Movie(partial, self._kind, self._encoder, self._options, video, audio)
+            # Kept at once: whatever becomes of the caller, aclose knows of it.
+            self._movie = Movie(partial, self._kind, self._encoder, self._options, video, audio)
         except BaseException:
             self._target.discard()
             raise

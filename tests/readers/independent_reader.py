@@ -100,13 +100,15 @@ def run_face(manifest, files, coefficients, y, uv, affine, pose):
     face, names = manifest["face"], manifest["motion"]["coefficients"]
     size, half = (face["width"], face["height"]), (face["width"] // 2, face["height"] // 2)
     need(set(coefficients) <= set(names), "no such coefficient")
-    expression = np.array([[coefficients.get(name, 0.0) for name in names]], np.float32)
-    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+
+    def seen(plane, matrix, size, how):
+        return cv2.warpAffine(plane, matrix, size, flags=how | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE)
+
     given = {
-        "expression": expression,
+        "expression": np.array([[coefficients.get(name, 0.0) for name in names]], np.float32),
         "pose": np.array([pose], np.float32),
-        "base_y": cv2.warpAffine(y, affine, size, flags=flags)[None, None],
-        "base_uv": np.stack([cv2.warpAffine(plane, of_chroma(affine), half, flags=flags) for plane in uv])[None],
+        "base_y": seen(y, affine, size, cv2.INTER_CUBIC)[None, None],
+        "base_uv": np.stack([seen(plane, of_chroma(affine), half, cv2.INTER_LINEAR) for plane in uv])[None],
     }
     engine = onnxruntime.InferenceSession(files[face["graph"]], providers=["CPUExecutionProvider"])
     need({item.name for item in engine.get_inputs()} == set(face["inputs"]), "the graph has other inputs")
@@ -116,10 +118,10 @@ def run_face(manifest, files, coefficients, y, uv, affine, pose):
     return out["y"][0, 0], out["uv"][0], alpha
 
 
-def lay(base, plane, matrix, alpha, at):
+def lay(base, plane, matrix, alpha, at, how):
     """base + alpha * (region - base) / 255 in the rectangle ``at`` (slices of rows and columns)."""
     size = base.shape[1], base.shape[0]
-    over = cv2.warpAffine(plane, matrix, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    over = cv2.warpAffine(plane, matrix, size, flags=how, borderMode=cv2.BORDER_REPLICATE)
     mixed = base + alpha * (over.astype(float) - base) / 255
     base[at] = np.rint(mixed[at]).astype(np.uint8)
 
@@ -130,10 +132,9 @@ def draw(manifest, files, coefficients, index=0):
     face_y, face_uv, alpha = run_face(manifest, files, coefficients, y, uv, affine, pose)
     thick = cv2.warpAffine(alpha, affine, (y.shape[1], y.shape[0]), flags=cv2.INTER_LINEAR).astype(float)
     thin = cv2.resize(thick, (y.shape[1] // 2, y.shape[0] // 2), interpolation=cv2.INTER_AREA)
-    lay(y, face_y, affine, thick, (slice(top, top + h), slice(x, x + w)))
+    lay(y, face_y, affine, thick, (slice(top, top + h), slice(x, x + w)), cv2.INTER_CUBIC)
     for base, plane in zip(uv, face_uv, strict=True):
-        half = slice(top // 2, (top + h) // 2), slice(x // 2, (x + w) // 2)
-        lay(base, plane, of_chroma(affine), thin, half)
+    lay(base, plane, of_chroma(affine), thin, half, cv2.INTER_LINEAR)
     return cv2.cvtColor(np.concatenate([y, uv.reshape(-1, y.shape[1])]), cv2.COLOR_YUV2RGB_I420)
 
 

@@ -381,3 +381,43 @@ def test_tidy() -> None:
     assert [n.op_type for n in left.graph.node] == ["Add", "Relu"]
     session = onnxruntime.InferenceSession(tidy, providers=["CPUExecutionProvider"])
     assert session.run(None, {"x": np.ones((2, 4), np.float32)})[0].tolist() == [[1, 2, 3, 4]] * 2
+
+
+def test_tidy_tells_shapes_that_are_computed() -> None:
+    """Half the width of x, as exporters compute it; what follows the batch stays computed."""
+    nodes = [
+        node("Shape", "x", "dims"),
+        node("Gather", "dims one", "width"),
+        node("Div", "width two", "half"),
+        node("Unsqueeze", "half axis", "end"),
+        node("Slice", "x axis end ones", "left"),  # along axis 1
+        node("Gather", "dims zero", "batch"),
+        node("Unsqueeze", "batch axis", "rows"),
+        node("Concat", "rows four", "shape", axis=0),
+        node("Concat", "left left", "both", axis=1),
+        node("Reshape", "both shape", "y"),
+    ]
+    constants = {
+        "zero": np.array(0, np.int64),
+        "one": np.array(1, np.int64),
+        "two": np.array(2, np.int64),
+        "axis": np.array([0], np.int64),
+        "ones": np.array([1], np.int64),
+        "four": np.array([4], np.int64),
+    }
+    export = small(*nodes, constants=constants)
+    refused(export, r"cannot be told from the file \(its maker can repair an export")
+    tidy = tidy_graph(export, X, Y)
+    left = onnx.load_model_from_string(tidy)
+    assert [n.op_type for n in left.graph.node] == [
+        "Shape",
+        "Slice",
+        "Gather",
+        "Unsqueeze",
+        "Concat",
+        "Concat",
+        "Reshape",
+    ]
+    session = onnxruntime.InferenceSession(tidy, providers=["CPUExecutionProvider"])
+    x = np.arange(12, dtype=np.float32).reshape(3, 4)
+    assert session.run(None, {"x": x})[0].tolist() == [[a, b, a, b] for a, b, _, _ in x.tolist()]

@@ -19,7 +19,7 @@ from visavis.hvia.graphs.operators import (
     OPSETS,
 )
 from visavis.hvia.graphs.shapes import check_sizes
-from visavis.hvia.graphs.tensors import FLOAT, ITEM_SIZES, TYPE_NAMES, Tensor
+from visavis.hvia.graphs.tensors import FLOAT, ITEM_SIZES, REPAIR, TYPE_NAMES, Tensor
 from visavis.hvia.graphs.wire import scan
 from visavis.hvia.limits import LIMITS, Limits
 
@@ -194,7 +194,7 @@ def _check_ends(what: str, found: Sequence[ValueInfoProto], wanted: Sequence[Ten
         )
         if not fits:
             dims = ", ".join(["B", *map(str, tensor.shape)])
-            raise ValueError(f"its {what} {tensor.name} must be {TYPE_NAMES[tensor.type]} [{dims}], B a symbol")
+            raise ValueError(f"its {what} {tensor.name} must be {TYPE_NAMES[tensor.type]} [{dims}], B a symbol{REPAIR}")
 
 
 def _one_symbol(graph: GraphProto) -> None:

@@ -7,7 +7,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any, Final
 
 from visavis.hvia.graphs.operators import node_macs
-from visavis.hvia.graphs.tensors import ITEM_SIZES, Tensor
+from visavis.hvia.graphs.tensors import ITEM_SIZES, REPAIR, Tensor
 from visavis.hvia.limits import Limits
 
 if TYPE_CHECKING:
@@ -27,7 +27,9 @@ def check_sizes(model: ModelProto, outputs: Sequence[Tensor], limits: Limits) ->
     for node in model.graph.node:
         for name in filter(None, node.output):
             if name not in single or name not in double:
-                raise ValueError(f"the size of its tensor {name[:60]!a} ({node.op_type}) cannot be told from the file")
+                raise ValueError(
+                    f"the size of its tensor {name[:60]!a} ({node.op_type}) cannot be told from the file{REPAIR}"
+                )
             alone, both = prod(single[name][1]), prod(double[name][1])
             size = alone * ITEM_SIZES.get(single[name][0], 16)
             if size > limits.activation:

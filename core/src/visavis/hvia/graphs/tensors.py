@@ -11,6 +11,8 @@ ITEM_SIZES: Final = {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 10: 2, 11: 
 """Bytes of an element, by ONNX data type: the types that a tensor of a graph may have."""
 TYPE_NAMES: Final = {FLOAT: "float32", UINT8: "uint8"}
 
+REPAIR: Final = " (its maker can repair an export with visavis.hvia.graphs.tidy_graph)"
+
 
 @dataclass(frozen=True, slots=True)
 class Tensor:

@@ -15,9 +15,13 @@ from visavis.hvia.graphs.check import check_graph
 from visavis.hvia.graphs.tensors import Tensor
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, ModelProto
+    from onnx import GraphProto, ModelProto, NodeProto
 
 _BATCH: Final = "B"
+_BATCHES: Final = (3, 5)
+"""Sizes of batch that no shape in a graph is likely to equal by chance."""
+
+_Values = dict[str, NDArray[Any]]
 
 
 def tidy_graph(
@@ -29,15 +33,16 @@ def tidy_graph(
 ) -> bytes:
     """An exported ONNX file made to keep to a contract (see ``motion_contract`` and ``face_contract``).
 
-    What depends on no input is computed once and stored as a constant, so that every size can be told from the file;
-    inputs and outputs are declared as the contract has them, with the batch ``B``; what nobody reads is dropped.
+    What depends neither on an input nor on the size of the batch is computed once and stored as a constant, so that
+    every size can be told from the file; inputs and outputs are declared as the contract has them, with the batch
+    ``B``; what nobody reads is dropped.
     ``names`` renames inputs and outputs first (exported name to the contract's). Raises ValueError with a reason.
     """
     import onnx
 
     model = onnx.load_model_from_string(data)
     _rename(model.graph, names or {})
-    _fold(model)
+    _fold(model, inputs)
     _drop_unread(model.graph)
     _declare(model.graph, inputs, outputs)
     for leftover in ("metadata_props", "training_info", "functions"):
@@ -68,26 +73,79 @@ def _rename(graph: GraphProto, names: Mapping[str, str]) -> None:
         value.name = renamed(value.name)
 
 
-def _fold(model: ModelProto) -> None:
-    """Compute the nodes whose inputs are all constant, and keep their results instead."""
+def _fold(model: ModelProto, inputs: Sequence[Tensor]) -> None:
+    """Compute what depends on no input, and on the size of the batch neither, and keep the results instead.
+
+    Exporters compute shapes from shapes at run time; for two sizes of batch all of them can be told beforehand, and
+    what comes out alike for both is a constant.
+    """
     from onnx import numpy_helper
 
     graph = model.graph
-    known: dict[str, NDArray[Any]] = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    outputs = {value.name for value in graph.output}
-    kept = []
-    for node in graph.node:
-        if all(name in known for name in node.input if name) and not outputs.intersection(node.output):
-            results = _result_of(model, node, known)
-            known.update(results)
-            graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in results.items())
-        else:
-            kept.append(node)
+    constants: _Values = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    while True:
+        worlds = [dict(constants) for _ in _BATCHES]
+        shapes = [_shapes(model, inputs, batch) for batch in _BATCHES]
+        found: _Values = {}
+        for node in graph.node:
+            for world, known in zip(worlds, shapes, strict=True):
+                world.update(_values_of(model, node, world, known))
+            for name in node.output:
+                if all(name in world for world in worlds):
+                    first, second = (world[name] for world in worlds)
+                    if first.shape == second.shape and np.array_equal(first, second, equal_nan=first.dtype.kind == "f"):
+                        found[name] = first
+        if not _replace(graph, found):
+            return
+        constants.update(found)
+
+
+def _replace(graph: GraphProto, found: _Values) -> bool:
+    """Constants in the place of nodes whose results are known; says whether there were any."""
+    from onnx import numpy_helper
+
+    ends = {value.name for value in graph.output}
+    done = [node for node in graph.node if set(node.output) <= found.keys() and not ends.intersection(node.output)]
+    kept = [node for node in graph.node if not any(node is other for other in done)]
+    graph.initializer.extend(numpy_helper.from_array(found[name], name) for node in done for name in node.output)
     del graph.node[:]
     graph.node.extend(kept)
+    return bool(done)
 
 
-def _result_of(model: ModelProto, node: Any, known: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+def _values_of(model: ModelProto, node: NodeProto, known: _Values, shapes: Mapping[str, tuple[int, ...]]) -> _Values:
+    """What a node puts out, where that can be told."""
+    if node.op_type == "Shape" and not node.attribute and node.input[0] in shapes:
+        return {node.output[0]: np.array(shapes[node.input[0]], np.int64)}
+    if all(name in known for name in node.input if name):
+        return _result_of(model, node, known)
+    return {}
+
+
+def _shapes(model: ModelProto, inputs: Sequence[Tensor], batch: int) -> dict[str, tuple[int, ...]]:
+    """The shapes that inference finds for one size of batch."""
+    import onnx
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    del copy.graph.value_info[:]
+    by_name = {tensor.name: tensor for tensor in inputs}
+    for value in copy.graph.input:
+        tensor = by_name.get(value.name)
+        if tensor is not None:
+            value.CopyFrom(onnx.helper.make_tensor_value_info(tensor.name, tensor.type, [batch, *tensor.shape]))
+    for value in copy.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    inferred = onnx.shape_inference.infer_shapes(copy, data_prop=True)
+    found = {}
+    for value in (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output):
+        kind = value.type.tensor_type
+        if kind.HasField("shape") and all(dim.HasField("dim_value") for dim in kind.shape.dim):
+            found[value.name] = tuple(dim.dim_value for dim in kind.shape.dim)
+    return found
+
+
+def _result_of(model: ModelProto, node: NodeProto, known: _Values) -> _Values:
     from onnx import helper, numpy_helper
     from onnx.reference import ReferenceEvaluator
 

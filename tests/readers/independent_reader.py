@@ -133,8 +133,9 @@ def draw(manifest, files, coefficients, index=0):
     thick = cv2.warpAffine(alpha, affine, (y.shape[1], y.shape[0]), flags=cv2.INTER_LINEAR).astype(float)
     thin = cv2.resize(thick, (y.shape[1] // 2, y.shape[0] // 2), interpolation=cv2.INTER_AREA)
     lay(y, face_y, affine, thick, (slice(top, top + h), slice(x, x + w)), cv2.INTER_CUBIC)
+    half = slice(top // 2, (top + h) // 2), slice(x // 2, (x + w) // 2)
     for base, plane in zip(uv, face_uv, strict=True):
-    lay(base, plane, of_chroma(affine), thin, half, cv2.INTER_LINEAR)
+        lay(base, plane, of_chroma(affine), thin, half, cv2.INTER_LINEAR)
     return cv2.cvtColor(np.concatenate([y, uv.reshape(-1, y.shape[1])]), cv2.COLOR_YUV2RGB_I420)
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from visavis_source_file import FileSourceOptions
-from visavis_source_file.source import FileSource
 
 from visavis.testing import SourceCase, SourceKit
+from visavis_source_file import FileSourceOptions
+from visavis_source_file.source import FileSource
 
 
 def wav(path: Path, channels: int, rate: int = 22_050) -> np.ndarray:

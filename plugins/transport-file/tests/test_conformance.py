@@ -6,11 +6,11 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from visavis_transport_file import FileSessionOptions, FileTransportOptions
-from visavis_transport_file.transport import FileTransport
 
 from visavis.interfaces.transport import Pacing
 from visavis.testing import TransportCase, TransportKit, read_film
+from visavis_transport_file import FileSessionOptions, FileTransportOptions
+from visavis_transport_file.transport import FileTransport
 
 
 def case_of(folder: Path, pacing: Pacing, suffix: str) -> TransportCase:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from visavis.testing.checks import Check as Check
     from visavis.testing.checks import ConformanceFailure as ConformanceFailure
+    from visavis.testing.films import read_film as read_film
     from visavis.testing.kit import xfail as xfail
     from visavis.testing.kits import SourceKit as SourceKit
     from visavis.testing.kits import TransportKit as TransportKit
@@ -34,6 +35,7 @@ _HOME = {
     "SourceKit": "visavis.testing.kits",
     "TransportCase": "visavis.testing.transport",
     "TransportKit": "visavis.testing.kits",
+    "read_film": "visavis.testing.films",
     "tiny_avatar": "visavis.testing.tiny",
     "xfail": "visavis.testing.kit",
 }
@@ -46,6 +48,7 @@ __all__ = [
     "SourceKit",
     "TransportCase",
     "TransportKit",
+    "read_film",
     "tiny_avatar",
     "xfail",
 ]

@@ -18,7 +18,6 @@ from visavis.errors import MediaError
 from visavis.interfaces.session import SessionContext, SessionRequest
 from visavis.media import Pcm
 from visavis.metrics import MemoryMetrics
-from visavis.testing import SourceCase, SourceKit
 from visavis_source_file import FileSourceOptions, probe
 from visavis_source_file.source import CHUNK_SECONDS, FileSource
 
@@ -408,16 +407,3 @@ def test_listing_it_does_not_import_the_decoder() -> None:
         "import sys, visavis_source_file.plugin as p; list(p.visavis_audio_sources()); assert 'av' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-class TestConformance(SourceKit):
-    """What every audio source must do."""
-
-    @pytest.fixture
-    def source(self, tmp_path: Path) -> SourceCase:
-        path = record(tmp_path / "speech.wav", tone(1.2, 22_050, 2), 22_050, "pcm_f32le")
-        return SourceCase(
-            make=lambda: FileSource(FileSourceOptions(path=path)),
-            says=tone(1.2, 22_050, 2),
-            wrong=lambda: FileSource(FileSourceOptions(path=tmp_path / "missing.wav")),
-        )

@@ -266,7 +266,8 @@ def _open(path: Path) -> tuple[av.container.InputContainer, AudioStream]:
         holds = ", ".join(sorted({s.type for s in source.streams})) or "nothing"
         source.close()
         raise MediaError(f"{path} holds no sound (only {holds})")
-    if stream.codec_context is None:
+    # Where FFmpeg has no decoder PyAV gives no context, although its types promise one.
+    if getattr(stream, "codec_context", None) is None:
         source.close()
         raise MediaError(f"{path}: its sound is of a kind that cannot be decoded")
     return source, stream

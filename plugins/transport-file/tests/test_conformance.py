@@ -7,10 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from visavis.component import ComponentConfig
 from visavis.interfaces.transport import Pacing
 from visavis.testing import TransportCase, TransportKit, read_film
 from visavis_transport_file import FileSessionOptions, FileTransportOptions
 from visavis_transport_file.transport import FileTransport
+
+
+def path_of(options: ComponentConfig) -> Path:
+    assert isinstance(options, FileSessionOptions)
+    return options.path
 
 
 def case_of(folder: Path, pacing: Pacing, suffix: str) -> TransportCase:
@@ -18,9 +24,9 @@ def case_of(folder: Path, pacing: Pacing, suffix: str) -> TransportCase:
     return TransportCase(
         make=lambda: FileTransport(FileTransportOptions(pacing=pacing)),
         options=lambda: FileSessionOptions(path=folder / f"{next(numbers)}{suffix}"),
-        readback=lambda session, options: read_film(options.path),
+        readback=lambda session, options: read_film(path_of(options)),
         exact=False,
-        leftovers=lambda options: sorted(path for path in folder.iterdir() if options.path.stem in path.name),
+        leftovers=lambda options: sorted(path for path in folder.iterdir() if path_of(options).stem in path.name),
         wrong=lambda: FileSessionOptions(path=folder / "no such folder" / "a.mp4"),
     )
 

@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from visavis.testing.films import read_film as read_film
     from visavis.testing.kit import xfail as xfail
     from visavis.testing.kits import SourceKit as SourceKit
+    from visavis.testing.kits import StoreKit as StoreKit
     from visavis.testing.kits import TransportKit as TransportKit
     from visavis.testing.signals import Readback as Readback
     from visavis.testing.source import SourceCase as SourceCase
+    from visavis.testing.store import StoreCase as StoreCase
     from visavis.testing.tiny import tiny_avatar as tiny_avatar
     from visavis.testing.transport import TransportCase as TransportCase
 
@@ -33,6 +35,8 @@ _HOME = {
     "Readback": "visavis.testing.signals",
     "SourceCase": "visavis.testing.source",
     "SourceKit": "visavis.testing.kits",
+    "StoreCase": "visavis.testing.store",
+    "StoreKit": "visavis.testing.kits",
     "TransportCase": "visavis.testing.transport",
     "TransportKit": "visavis.testing.kits",
     "read_film": "visavis.testing.films",
@@ -46,6 +50,8 @@ __all__ = [
     "Readback",
     "SourceCase",
     "SourceKit",
+    "StoreCase",
+    "StoreKit",
     "TransportCase",
     "TransportKit",
     "read_film",

@@ -6,6 +6,7 @@ import pytest
 
 from visavis.testing.kit import Kit
 from visavis.testing.source import SOURCE, SourceCase
+from visavis.testing.store import STORE, StoreCase
 from visavis.testing.transport import TRANSPORT, TransportCase
 
 
@@ -35,3 +36,17 @@ class TransportKit(Kit, suite=TRANSPORT):
     def case(self, transport: TransportCase) -> TransportCase:
         """The case that the checks run on."""
         return transport
+
+
+class StoreKit(Kit, suite=STORE):
+    """For an avatar store: give a fixture named ``store`` that returns a StoreCase."""
+
+    @pytest.fixture
+    def store(self) -> StoreCase:
+        """What a subclass gives."""
+        return pytest.fail("a StoreKit needs a fixture named store that returns a StoreCase")
+
+    @pytest.fixture
+    def case(self, store: StoreCase) -> StoreCase:
+        """The case that the checks run on."""
+        return store

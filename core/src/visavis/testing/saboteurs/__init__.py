@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from visavis.testing.checks import Suite
-from visavis.testing.saboteurs import source, transport
+from visavis.testing.saboteurs import source, store, transport
 from visavis.testing.source import SOURCE
+from visavis.testing.store import STORE
 from visavis.testing.transport import TRANSPORT
 
-SUITES: Final[dict[str, Suite[Any]]] = {suite.kind: suite for suite in (SOURCE, TRANSPORT)}
+SUITES: Final[dict[str, Suite[Any]]] = {suite.kind: suite for suite in (SOURCE, TRANSPORT, STORE)}
 CORRECT: Final[dict[str, list[Callable[[Path], Any]]]] = {
     "source": [source.correct],
+    "store": [store.correct],
     "transport": [transport.correct, transport.correct_realtime],
 }

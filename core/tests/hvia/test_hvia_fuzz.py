@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import copy
-import os
 import random
 import re
 import sys
@@ -18,11 +17,11 @@ from pathlib import Path
 import pytest
 from hvia_forge import Parts, take_apart
 from hvia_mutations import MUTATIONS, WEIGHTS, Mutation, built, case
-from hvia_warm import Verdict, WarmProcess
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="each case needs a forked child")
+pytest.importorskip("resource", reason="each case needs a forked child under limits")
+from hvia_warm import Verdict, WarmProcess
 
 MUTATED = 250
 SEARCHED = 250

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from visavis.testing import SourceCase, SourceKit, xfail
 from visavis.testing.fakes import TalkingSource
 

@@ -9,7 +9,6 @@ from typing import Any
 import anyio
 import pytest
 import trio.testing
-
 from visavis.testing.checks import Check, ConformanceFailure, Suite, conform
 from visavis.testing.saboteurs import CORRECT, SUITES
 

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from visavis.testing.checks import ConformanceFailure as ConformanceFailure
     from visavis.testing.films import read_film as read_film
     from visavis.testing.kit import xfail as xfail
+    from visavis.testing.kits import RendererKit as RendererKit
     from visavis.testing.kits import SourceKit as SourceKit
     from visavis.testing.kits import StoreKit as StoreKit
     from visavis.testing.kits import TransportKit as TransportKit
+    from visavis.testing.rig import RendererCase as RendererCase
     from visavis.testing.signals import Readback as Readback
     from visavis.testing.source import SourceCase as SourceCase
     from visavis.testing.store import StoreCase as StoreCase
@@ -33,6 +35,8 @@ _HOME = {
     "Check": "visavis.testing.checks",
     "ConformanceFailure": "visavis.testing.checks",
     "Readback": "visavis.testing.signals",
+    "RendererCase": "visavis.testing.rig",
+    "RendererKit": "visavis.testing.kits",
     "SourceCase": "visavis.testing.source",
     "SourceKit": "visavis.testing.kits",
     "StoreCase": "visavis.testing.store",
@@ -48,6 +52,8 @@ __all__ = [
     "Check",
     "ConformanceFailure",
     "Readback",
+    "RendererCase",
+    "RendererKit",
     "SourceCase",
     "SourceKit",
     "StoreCase",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from fractions import Fraction
 
 import anyio
 import numpy as np
 
 from visavis.component import ComponentConfig
-from visavis.errors import BadInput
+from visavis.errors import AvatarInvalid, BadInput
 from visavis.hvia import Hvia
 from visavis.interfaces.renderer import LoadedAvatar, Renderer, RenderFormat, RenderInput, RenderSession
 from visavis.interfaces.session import SessionContext, SpeechStream
@@ -41,7 +41,11 @@ class FakeAvatar(LoadedAvatar):
     """A grey picture whose luma is the loudness of the sound that belongs to it; U is the count of drawn frames."""
 
     def __init__(self, format: RenderFormat, key: Hashable = "fake") -> None:
-        self._format, self._key = format, key
+        self._format, self.key = format, key
+        self.delay = format.look_ahead
+        """Steps by which its pictures follow their sound."""
+        self.made: type[FakeRenderSession] = FakeRenderSession
+        self.on_close: Callable[[], None] = lambda: None
         self.sessions: list[FakeRenderSession] = []
 
     @property
@@ -52,16 +56,17 @@ class FakeAvatar(LoadedAvatar):
     @property
     def batch_key(self) -> Hashable:
         """Equal for avatars made with the same key."""
-        return self._key
+        return self.key
 
     def open(self, *, seed: int = 0) -> FakeRenderSession:
         """A new session."""
-        session = FakeRenderSession(self._format.look_ahead)
+        session = self.made(self.delay)
         self.sessions.append(session)
         return session
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Nothing to let go of; tells whoever asked."""
+        self.on_close()
 
 
 class FakeRenderer(Renderer):
@@ -74,7 +79,9 @@ class FakeRenderer(Renderer):
         self.batches: list[int] = []
 
     def load(self, avatar: Hvia | None = None) -> FakeAvatar:
-        """Any file gives the same avatar."""
+        """Any file of engine graphs/1 gives the same avatar. Raises AvatarInvalid for another engine."""
+        if avatar is not None and avatar.manifest.engine not in self.engines:
+            raise AvatarInvalid(avatar.path.name, f"it needs the engine {avatar.manifest.engine!r}")
         return FakeAvatar(self._render)
 
     def step(self, sessions: Sequence[RenderSession], inputs: Sequence[RenderInput]) -> list[VideoFrame | None]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from visavis.testing.kit import Kit
+from visavis.testing.renderer import RENDERER
+from visavis.testing.rig import RendererCase
 from visavis.testing.source import SOURCE, SourceCase
 from visavis.testing.store import STORE, StoreCase
 from visavis.testing.transport import TRANSPORT, TransportCase
@@ -50,3 +52,17 @@ class StoreKit(Kit, suite=STORE):
     def case(self, store: StoreCase) -> StoreCase:
         """The case that the checks run on."""
         return store
+
+
+class RendererKit(Kit, suite=RENDERER):
+    """For a renderer: give a fixture named ``renderer`` that returns a RendererCase."""
+
+    @pytest.fixture
+    def renderer(self) -> RendererCase:
+        """What a subclass gives."""
+        return pytest.fail("a RendererKit needs a fixture named renderer that returns a RendererCase")
+
+    @pytest.fixture
+    def case(self, renderer: RendererCase) -> RendererCase:
+        """The case that the checks run on."""
+        return renderer

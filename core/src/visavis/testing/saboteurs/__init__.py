@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from visavis.testing.checks import Suite
-from visavis.testing.saboteurs import source, store, transport
+from visavis.testing.renderer import RENDERER
+from visavis.testing.saboteurs import renderer, source, store, transport
 from visavis.testing.source import SOURCE
 from visavis.testing.store import STORE
 from visavis.testing.transport import TRANSPORT
 
-SUITES: Final[dict[str, Suite[Any]]] = {suite.kind: suite for suite in (SOURCE, TRANSPORT, STORE)}
+SUITES: Final[dict[str, Suite[Any]]] = {suite.kind: suite for suite in (SOURCE, RENDERER, TRANSPORT, STORE)}
 CORRECT: Final[dict[str, list[Callable[[Path], Any]]]] = {
     "source": [source.correct],
+    "renderer": [renderer.correct],
     "store": [store.correct],
     "transport": [transport.correct, transport.correct_realtime],
 }

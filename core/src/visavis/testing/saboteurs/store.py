@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Literal
 
 import anyio
@@ -16,8 +14,8 @@ from visavis.errors import AvatarError, AvatarInvalid, AvatarNotFound
 from visavis.hvia import Hvia, open_hvia
 from visavis.interfaces.avatar import AvatarEntry, AvatarStore, StoreChange
 from visavis.testing import store as checks
+from visavis.testing.saboteurs.files import tiny_bytes
 from visavis.testing.store import STORE, StoreCase
-from visavis.testing.tiny import tiny_avatar
 
 Change = Literal["added", "replaced", "removed"]
 
@@ -85,19 +83,12 @@ class FolderStore(AvatarStore):
         self.closed = True
 
 
-@cache
-def _tiny() -> bytes:
-    """A good avatar's file: made once, it takes a moment."""
-    with TemporaryDirectory() as folder:
-        return tiny_avatar(folder).read_bytes()
-
-
 def correct(folder: Path, made: Callable[[Path], AvatarStore] = FolderStore) -> StoreCase:
     """A store that keeps every promise; or another one of the same folder."""
 
     def put(avatar: str) -> None:
         begun = folder / f".{avatar}.part"
-        begun.write_bytes(_tiny())
+        begun.write_bytes(tiny_bytes())
         begun.replace(folder / f"{avatar}.hvia")
 
     for avatar in ("ann", "bob"):

@@ -7,7 +7,6 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-
 from visavis.testing import SourceCase, SourceKit
 from visavis_source_file import FileSourceOptions
 from visavis_source_file.source import FileSource

@@ -6,7 +6,6 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-
 from visavis.component import ComponentConfig
 from visavis.interfaces.transport import Pacing
 from visavis.testing import TransportCase, TransportKit, read_film

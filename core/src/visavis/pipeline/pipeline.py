@@ -192,7 +192,8 @@ class Pipeline:
         """
         if speaking is None or speaking is not self._heard_last:
             return True
-        return self._realtime and anyio.current_time() - speaking.last_write >= self._limits.starved
+        # Compared as the deadline in _wait is made: a rounded difference could say "not yet" for ever.
+        return self._realtime and anyio.current_time() >= speaking.last_write + self._limits.starved
 
     def _skip(self) -> bool:
         """Whether the next picture is too late to be drawn."""

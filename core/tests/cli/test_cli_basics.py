@@ -133,7 +133,7 @@ def test_commands_of_plugins(visavis: Run, dist: Install, tmp_path: Path) -> Non
         ran = visavis(name)
         assert ran.status == 1
         assert f"the command {name!r} of visavis-greetings 0.9 cannot be used" in ran.err
-    assert visavis("render", "--help").out.startswith("Usage: visavis render [OPTIONS] SPEECH")
+    assert visavis("render", "--help").out.splitlines()[2].strip().startswith("Let an avatar speak")
 
 
 BROKEN = "raise ImportError('libcudart.so.12: cannot open shared object file')"
@@ -233,9 +233,12 @@ def test_the_start_is_light(words: list[str]) -> None:
         "ruamel.yaml",
         "rich.console",
     }
+    if words in (["--help"], ["nope"]):
+        heavy.remove("numpy")  # all plugins are asked for their commands, and not all are ours
+    else:
+        assert "visavis.registry" not in loaded
     assert loaded & heavy == set()
-    if "--help" not in words or len(words) > 1:
-        assert "visavis.config" not in loaded
+    assert "visavis.config" not in loaded
 
 
 def test_a_reader_that_goes_away_is_no_traceback() -> None:

@@ -184,17 +184,22 @@ def _check_ends(what: str, found: Sequence[ValueInfoProto], wanted: Sequence[Ten
     by_name = {value.name: value for value in found}
     for tensor in wanted:
         value = by_name[tensor.name]
-        shape = value.type.tensor_type.shape.dim
+        dims = value.type.tensor_type.shape.dim
+        sizes = [dim.dim_value if dim.HasField("dim_value") else None for dim in dims[1:]]
+        if what == "output":
+            # An exporter may leave these open: what comes out is found by inference.
+            sizes = [size if told is None else told for size, told in zip(tensor.shape, sizes, strict=False)]
         fits = (
             value.type.tensor_type.elem_type == tensor.type
-            and len(shape) == len(tensor.shape) + 1
-            and bool(shape[0].dim_param)
-            and tuple(dim.dim_value for dim in shape[1:]) == tensor.shape
-            and not any(dim.dim_param for dim in shape[1:])
+            and len(dims) == len(tensor.shape) + 1
+            and bool(dims[0].dim_param)
+            and tuple(sizes) == tensor.shape
         )
         if not fits:
-            dims = ", ".join(["B", *map(str, tensor.shape)])
-            raise ValueError(f"its {what} {tensor.name} must be {TYPE_NAMES[tensor.type]} [{dims}], B a symbol{REPAIR}")
+            shape = ", ".join(["B", *map(str, tensor.shape)])
+            raise ValueError(
+                f"its {what} {tensor.name} must be {TYPE_NAMES[tensor.type]} [{shape}], B a symbol{REPAIR}"
+            )
 
 
 def _one_symbol(graph: GraphProto) -> None:

@@ -37,6 +37,9 @@ LARGEST_COUNT: Final = 65_536
 LARGEST_INTEGER: Final = 2**31 - 1
 """The bound of every other integer attribute, either side of zero."""
 
+SHAPED_BY_VALUES: Final = frozenset({"ConstantOfShape", "Expand", "Pad", "Reshape", "Resize", "Split", "Tile"})
+"""Operators whose result is as large as the numbers they are given say."""
+
 _WEIGHTS: Final = {"Conv": 1, "ConvInteger": 1, "QLinearConv": 3}
 _FACTORS: Final = {"MatMul": 0, "MatMulInteger": 0, "QLinearMatMul": 0}
 

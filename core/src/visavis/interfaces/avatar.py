@@ -47,7 +47,8 @@ class AvatarStore(ABC):
 
     async def changes(self) -> AsyncIterator[StoreChange]:
         """Changes as they happen, until cancelled. A store that cannot tell ends at once."""
-        for change in ():
+        none: tuple[StoreChange, ...] = ()
+        for change in none:
             yield change
 
     async def aclose(self) -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from visavis.testing import RendererCase, RendererKit, tiny_avatar, xfail
-
-READER = "files of other engines are refused when they are opened, before a renderer sees them"
+from visavis.testing import RendererCase, RendererKit, tiny_avatar
 from visavis_renderer_onnxruntime import OnnxRuntimeOptions, make
 
 
@@ -22,8 +20,6 @@ def avatars(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class TestFixedFace(RendererKit):
-    test_refuses_other_engines = xfail(reason=READER, strict=False)
-
     @pytest.fixture(params=[1, 16], ids=["alone", "batched"])
     def renderer(self, request: pytest.FixtureRequest, avatars: Path) -> RendererCase:
         options = OnnxRuntimeOptions(max_batch=request.param)
@@ -31,8 +27,6 @@ class TestFixedFace(RendererKit):
 
 
 class TestFaceOnItsBase(RendererKit):
-    test_refuses_other_engines = xfail(reason=READER, strict=False)
-
     @pytest.fixture
     def renderer(self, avatars: Path) -> RendererCase:
         inputs = ("expression", "pose", "base_y", "base_uv")

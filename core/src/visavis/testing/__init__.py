@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from visavis.testing.checks import ConformanceFailure as ConformanceFailure
     from visavis.testing.films import read_film as read_film
     from visavis.testing.kit import xfail as xfail
+    from visavis.testing.kits import PackagingKit as PackagingKit
     from visavis.testing.kits import RendererKit as RendererKit
     from visavis.testing.kits import SourceKit as SourceKit
     from visavis.testing.kits import StoreKit as StoreKit
     from visavis.testing.kits import TransportKit as TransportKit
+    from visavis.testing.packaging import PackagingCase as PackagingCase
     from visavis.testing.rig import RendererCase as RendererCase
     from visavis.testing.signals import Readback as Readback
     from visavis.testing.source import SourceCase as SourceCase
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 _HOME = {
     "Check": "visavis.testing.checks",
     "ConformanceFailure": "visavis.testing.checks",
+    "PackagingCase": "visavis.testing.packaging",
+    "PackagingKit": "visavis.testing.kits",
     "Readback": "visavis.testing.signals",
     "RendererCase": "visavis.testing.rig",
     "RendererKit": "visavis.testing.kits",
@@ -51,6 +55,8 @@ _HOME = {
 __all__ = [
     "Check",
     "ConformanceFailure",
+    "PackagingCase",
+    "PackagingKit",
     "Readback",
     "RendererCase",
     "RendererKit",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from visavis.testing.kit import Kit
+from visavis.testing.packaging import PACKAGING, PackagingCase
 from visavis.testing.renderer import RENDERER
 from visavis.testing.rig import RendererCase
 from visavis.testing.source import SOURCE, SourceCase
@@ -66,3 +67,17 @@ class RendererKit(Kit, suite=RENDERER):
     def case(self, renderer: RendererCase) -> RendererCase:
         """The case that the checks run on."""
         return renderer
+
+
+class PackagingKit(Kit, suite=PACKAGING):
+    """For an installed distribution: give a fixture named ``package`` that returns a PackagingCase."""
+
+    @pytest.fixture
+    def package(self) -> PackagingCase:
+        """What a subclass gives."""
+        return pytest.fail("a PackagingKit needs a fixture named package that returns a PackagingCase")
+
+    @pytest.fixture
+    def case(self, package: PackagingCase) -> PackagingCase:
+        """The case that the checks run on."""
+        return package

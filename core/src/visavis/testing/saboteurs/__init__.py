@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import Any, Final
 
 from visavis.testing.checks import Suite
+from visavis.testing.packaging import PACKAGING
 from visavis.testing.renderer import RENDERER
-from visavis.testing.saboteurs import renderer, source, store, transport
+from visavis.testing.saboteurs import packaging, renderer, source, store, transport
 from visavis.testing.source import SOURCE
 from visavis.testing.store import STORE
 from visavis.testing.transport import TRANSPORT
 
-SUITES: Final[dict[str, Suite[Any]]] = {suite.kind: suite for suite in (SOURCE, RENDERER, TRANSPORT, STORE)}
+SUITES: Final[dict[str, Suite[Any]]] = {suite.kind: suite for suite in (SOURCE, RENDERER, TRANSPORT, STORE, PACKAGING)}
 CORRECT: Final[dict[str, list[Callable[[Path], Any]]]] = {
     "source": [source.correct],
+    "packaging": [packaging.correct],
     "renderer": [renderer.correct],
     "store": [store.correct],
     "transport": [transport.correct, transport.correct_realtime],

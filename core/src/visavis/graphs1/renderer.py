@@ -57,9 +57,12 @@ class Graphs1Renderer(Renderer):
     def load(self, avatar: Hvia) -> Graphs1Avatar:
         """Load an avatar, or share it if it is loaded already. Blocking.
 
-        Raises AvatarInvalid if a graph or the clip is not what the format asks for, RendererError if the engine
-        refuses or there is no room.
+        Raises AvatarInvalid if it is of another engine, or a graph or the clip is not what the format asks for,
+        RendererError if the engine refuses or there is no room.
         """
+        if avatar.manifest.engine not in self.engines:
+            said = f"it needs the engine {avatar.manifest.engine!r}, which this renderer does not read"
+            raise avatar.fault(said, hint="`visavis plugins` lists the renderers")
         with self._lock:
             shared = self._loaded.get(avatar.digest)
             if shared is None:

@@ -361,6 +361,35 @@ def _scalar(chosen: Any, old: Any, chance: random.Random) -> Any:
     return chance.choice([number for number in NUMBERS if isinstance(number, int)])
 
 
+_GROWERS: tuple[tuple[str, int, dict[str, Any]], ...] = (
+    ("Concat", 2, {"axis": 0}), ("Concat", 2, {"axis": 1}), ("Mul", 2, {}), ("Add", 2, {}), ("Div", 2, {}),
+    ("Tile", 2, {}), ("Expand", 2, {}), ("Pad", 2, {}), ("Reshape", 2, {}), ("ConstantOfShape", 1, {}),
+    ("Shape", 1, {}), ("Cast", 1, {"to": 7}), ("Cast", 1, {"to": 1}), ("Gather", 2, {"axis": 0}), ("Slice", 3, {}), ("Transpose", 1, {}),
+    ("MatMul", 2, {}), ("Unsqueeze", 2, {}), ("Squeeze", 1, {}), ("Neg", 1, {}), ("ReduceProd", 1, {"keepdims": 0}),
+    ("Where", 3, {}), ("Equal", 2, {}), ("Max", 2, {}), ("Identity", 1, {}), ("CumSum", 2, {}), ("Exp", 1, {}),
+    ("DepthToSpace", 1, {"blocksize": 2}), ("Flatten", 1, {"axis": 1}), ("Split", 1, {"axis": 0}),
+)  # fmt: skip
+
+
+def growing_graphs(parts: Parts, chance: random.Random) -> bytes:
+    """A sound graph with up to sixty more nodes that compute shapes, and tensors of those shapes, from anything."""
+    which = chance.choice(("motion", "face"))
+    name = f"graphs/{which}.onnx"
+    model = onnx.load_model_from_string(parts.members[name])
+    pool = ["pcm" if which == "motion" else "expression", "k0"]
+    numbers = [chance.choice((-1, 0, 1, 2, 3, 64, 4096, 2**31, 2**40, 2**62)) for _ in range(chance.choice((1, 2, 4)))]
+    model.graph.initializer.append(onnx.helper.make_tensor("k0", onnx.TensorProto.INT64, [len(numbers)], numbers))
+    favourite = chance.choice(_GROWERS)
+    for index in range(chance.choice((1, 3, 10, 60))):
+        kind, count, attributes = favourite if chance.random() < 0.5 else chance.choice(_GROWERS)
+        recent = pool[-2:] if chance.random() < 0.8 else pool
+        inputs = [chance.choice(recent) for _ in range(count)]
+        model.graph.node.append(onnx.helper.make_node(kind, inputs, [f"g{index}"], **attributes))
+        pool.append(f"g{index}")
+    parts.members[name] = model.SerializeToString(deterministic=True)
+    return built(parts.rehash())
+
+
 def nasty_graphs(parts: Parts, chance: random.Random) -> bytes:
     """Graphs made to hurt a parser: deep, wide, doubled, or another format altogether."""
     name = f"graphs/{chance.choice(('motion', 'face'))}.onnx"
@@ -409,9 +438,9 @@ def foreign(parts: Parts, chance: random.Random) -> bytes:
 
 MUTATIONS: tuple[Mutation, ...] = (
     whole_file, cut, zip_fields, names, bombs, manifest_values, manifest_bytes, placement_values, member_bytes,
-    video_boxes, graph_bytes, graph_values, nasty_graphs, foreign,
+    video_boxes, graph_bytes, graph_values, growing_graphs, nasty_graphs, foreign,
 )  # fmt: skip
-WEIGHTS = (4, 2, 8, 5, 2, 14, 4, 8, 5, 5, 10, 28, 3, 2)
+WEIGHTS = (4, 2, 8, 5, 2, 14, 4, 8, 5, 5, 10, 22, 6, 3, 2)
 """How often each comes; what native code reads comes most."""
 
 

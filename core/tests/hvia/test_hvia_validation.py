@@ -130,6 +130,13 @@ def test_videos_that_are_refused(made: Callable[[], bytes], words: str) -> None:
         check_video(made(), 64, 48, 10, 4)
 
 
+def test_a_million_paces() -> None:
+    data = video()
+    at = data.index(b"stts") + 8
+    with pytest.raises(ValueError, match="different paces"):
+        check_video(data[:at] + struct.pack(">I", 10**6) + data[at + 4 :], 64, 48, 10, 4)
+
+
 def test_every_byte_of_the_boxes_may_be_wrong() -> None:
     """Damage anywhere is refused by a sentence or is harmless; it is never another exception."""
     data = video()

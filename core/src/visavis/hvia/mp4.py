@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
+from visavis.hvia.limits import LIMITS
+
 _CONTAINERS: Final = frozenset({b"moov", b"trak", b"mdia", b"minf", b"stbl"})
 _MOST_BOXES: Final = 4096
 _PROFILES: Final = {66: "Baseline", 77: "Main", 88: "Extended", 100: "High"}
@@ -116,6 +118,8 @@ def _describe(body: bytes, track: Track) -> None:
 def _rate(body: bytes, scale: int) -> Fraction | None:
     """Pictures a second, or None where they do not come evenly."""
     count = _u32(body, 4)
+    if count > LIMITS.clip_frames:
+        raise ValueError(f"its frames come in more than {LIMITS.clip_frames} different paces")
     if 8 + 8 * count > len(body):
         raise ValueError("its MP4 boxes are broken or cut short")
     steps = {struct.unpack_from(">II", body, 8 + 8 * index) for index in range(count)}

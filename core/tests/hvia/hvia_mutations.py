@@ -364,10 +364,11 @@ def _scalar(chosen: Any, old: Any, chance: random.Random) -> Any:
 _GROWERS: tuple[tuple[str, int, dict[str, Any]], ...] = (
     ("Concat", 2, {"axis": 0}), ("Concat", 2, {"axis": 1}), ("Mul", 2, {}), ("Add", 2, {}), ("Div", 2, {}),
     ("Tile", 2, {}), ("Expand", 2, {}), ("Pad", 2, {}), ("Reshape", 2, {}), ("ConstantOfShape", 1, {}),
-    ("Shape", 1, {}), ("Cast", 1, {"to": 7}), ("Cast", 1, {"to": 1}), ("Gather", 2, {"axis": 0}), ("Slice", 3, {}), ("Transpose", 1, {}),
-    ("MatMul", 2, {}), ("Unsqueeze", 2, {}), ("Squeeze", 1, {}), ("Neg", 1, {}), ("ReduceProd", 1, {"keepdims": 0}),
-    ("Where", 3, {}), ("Equal", 2, {}), ("Max", 2, {}), ("Identity", 1, {}), ("CumSum", 2, {}), ("Exp", 1, {}),
-    ("DepthToSpace", 1, {"blocksize": 2}), ("Flatten", 1, {"axis": 1}), ("Split", 1, {"axis": 0}),
+    ("Shape", 1, {}), ("Cast", 1, {"to": 7}), ("Cast", 1, {"to": 1}), ("Gather", 2, {"axis": 0}), ("Slice", 3, {}),
+    ("Transpose", 1, {}), ("MatMul", 2, {}), ("Unsqueeze", 2, {}), ("Squeeze", 1, {}), ("Neg", 1, {}),
+    ("ReduceProd", 1, {"keepdims": 0}), ("Where", 3, {}), ("Equal", 2, {}), ("Max", 2, {}), ("Identity", 1, {}),
+    ("CumSum", 2, {}), ("Exp", 1, {}), ("DepthToSpace", 1, {"blocksize": 2}), ("Flatten", 1, {"axis": 1}),
+    ("Split", 1, {"axis": 0}),
 )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from visavis.cli import avatars, bench, check, doctor, extensions, plugins, render, run, schema
-from visavis.cli.failing import status_of
+from visavis.cli.failing import INTERRUPTED, status_of
 from visavis.cli.output import Output
 
 
@@ -75,4 +75,6 @@ def call(arguments: Sequence[str] | None) -> int:
         sys.stdout.flush()
     except BaseException as error:  # noqa: BLE001 (whatever happens is told in one line, with its exit status)
         return status_of(error, output)
+    if ended == INTERRUPTED:
+        output.tell("visavis: interrupted")  # typer makes an exit status of a KeyboardInterrupt, without a word
     return ended if isinstance(ended, int) else 0

@@ -6,7 +6,7 @@ import logging
 from typing import Final
 
 import numpy as np
-import soxr
+import soxr  # type: ignore[import-untyped]  # it ships no py.typed
 from av.codec import Codec
 from visavis.media import AudioFormat, Pcm, to_channels
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from visavis.testing import RendererCase, RendererKit, tiny_avatar
+from visavis.testing import PackagingCase, PackagingKit, RendererCase, RendererKit, tiny_avatar
 from visavis_renderer_onnxruntime import OnnxRuntimeOptions, make
 
 
@@ -32,3 +32,9 @@ class TestFaceOnItsBase(RendererKit):
         inputs = ("expression", "pose", "base_y", "base_uv")
         avatar = tiny_avatar(avatars / "follows.hvia", seed=3, inputs=inputs)
         return RendererCase(make=lambda: make(OnnxRuntimeOptions()), avatar=avatar)
+
+
+class TestDistribution(PackagingKit):
+    @pytest.fixture
+    def package(self) -> PackagingCase:
+        return PackagingCase("visavis-renderer-onnxruntime")

@@ -7,7 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from visavis.testing import SourceCase, SourceKit
+from visavis.testing import PackagingCase, PackagingKit, SourceCase, SourceKit
 from visavis_source_file import FileSourceOptions
 from visavis_source_file.source import FileSource
 
@@ -46,3 +46,9 @@ class TestStrict(SourceKit):
             says=says,
             wrong=lambda: FileSource(FileSourceOptions(path=tmp_path / "cut.wav", strict=True)),
         )
+
+
+class TestDistribution(PackagingKit):
+    @pytest.fixture
+    def package(self) -> PackagingCase:
+        return PackagingCase("visavis-source-file")

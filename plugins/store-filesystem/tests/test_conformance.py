@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from visavis.testing import StoreCase, StoreKit, tiny_avatar
+from visavis.testing import PackagingCase, PackagingKit, StoreCase, StoreKit, tiny_avatar
 from visavis_store_filesystem import FilesystemStoreOptions
 from visavis_store_filesystem.store import FilesystemStore
 
@@ -40,3 +40,9 @@ class TestFolder(StoreKit):
             remove=lambda avatar: (root / f"{avatar}.hvia").unlink(),
             tells=True,
         )
+
+
+class TestDistribution(PackagingKit):
+    @pytest.fixture
+    def package(self) -> PackagingCase:
+        return PackagingCase("visavis-store-filesystem")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from visavis.component import ComponentConfig
 from visavis.interfaces.transport import Pacing
-from visavis.testing import TransportCase, TransportKit, read_film
+from visavis.testing import PackagingCase, PackagingKit, TransportCase, TransportKit, read_film
 from visavis_transport_file import FileSessionOptions, FileTransportOptions
 from visavis_transport_file.transport import FileTransport
 
@@ -46,3 +46,9 @@ class TestRealtime(TransportKit):
     @pytest.fixture
     def transport(self, tmp_path: Path) -> TransportCase:
         return case_of(tmp_path, Pacing.REALTIME, ".mp4")
+
+
+class TestDistribution(PackagingKit):
+    @pytest.fixture
+    def package(self) -> PackagingCase:
+        return PackagingCase("visavis-transport-file")

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,30 +34,29 @@ class PackagingCase:
     path: Sequence[Path] = field(default_factory=tuple)
     """Folders to look in before those that Python looks in: only for what is not installed."""
 
-    @cached_property
+    @property
     def found(self) -> dict[str, Any]:
         """What a fresh process finds. Raises ConformanceFailure if the distribution is not installed."""
-        folders = [str(folder) for folder in self.path]
-        command = [sys.executable, "-m", "visavis.testing.probe", self.dist, *HEAVY]
-        paths = os.pathsep.join([*folders, *filter(None, [os.environ.get("PYTHONPATH")])])
-        done = subprocess.run(
-            command,
-            env={**os.environ, "PYTHONPATH": paths},
-            capture_output=True,
-            text=True,
-            timeout=PROBE_SECONDS,
-            check=False,
-        )
-        expect(done.returncode == 0, f"looking at {self.dist} failed: {done.stderr.strip()[-300:]}")
-        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-        expect(not found.get("missing"), f"{self.dist} is not installed")
-        return found
+        return _look(self.dist, tuple(str(folder) for folder in self.path))
 
     @property
     def records(self) -> list[dict[str, Any]]:
         """The records that its hooks yield."""
         records: list[dict[str, Any]] = self.found["records"]
         return records
+
+
+@cache
+def _look(dist: str, folders: tuple[str, ...]) -> dict[str, Any]:
+    """One process for all checks: it takes a while, and what is installed does not change meanwhile."""
+    command = [sys.executable, "-m", "visavis.testing.probe", dist, *HEAVY]
+    paths = os.pathsep.join([*folders, *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": paths}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PROBE_SECONDS, check=False)
+    expect(done.returncode == 0, f"looking at {dist} failed: {done.stderr.strip()[-300:]}")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    expect(not found.get("missing"), f"{dist} is not installed")
+    return found
 
 
 @PACKAGING.check()

@@ -17,11 +17,14 @@ import pytest
 from pydantic import ValidationError
 from visavis import workers
 from visavis.errors import AvatarError, AvatarInvalid, AvatarNotFound
+from visavis.hvia import open_hvia, validate_hvia
 from visavis.interfaces.avatar import StoreChange
 from visavis.testing.tiny import tiny_avatar
 from visavis_store_filesystem import FilesystemStoreOptions, folder, make, visavis_avatar_stores
 
 pytestmark = pytest.mark.anyio
+
+SHIPPED = folder.BUILTIN
 
 
 @pytest.fixture
@@ -84,6 +87,19 @@ def test_the_entry_point_imports_no_engine() -> None:
         "assert not {'numpy', 'watchfiles', 'onnx', 'av', 'visavis_store_filesystem.store'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_samples_that_ship_are_fine() -> None:
+    """Mira is there, small enough to ship, and every sample is without fault."""
+    paths = {path.stem: path for path in SHIPPED.glob("*.hvia")}
+    assert "mira" in paths
+    for path in paths.values():
+        assert path.stat().st_size <= 12_000_000
+        assert [finding for finding in validate_hvia(path) if finding.level == "error"] == []
+    with open_hvia(paths["mira"]) as mira:
+        assert (mira.manifest.video.width, mira.manifest.video.height, mira.manifest.video.fps) == (512, 512, 25)
+        assert mira.manifest.motion.profile == "arkit-52"
+        assert mira.manifest.likeness.of == "nobody"
 
 
 async def test_only_samples() -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import visavis.testing
 from visavis.testing import SourceCase, SourceKit, xfail
 from visavis.testing.fakes import TalkingSource
+from visavis.testing.saboteurs import SUITES
 
 
 class TestTalkingSource(SourceKit):
@@ -95,6 +98,34 @@ class TestMine(SourceKit):
 def test_without_its_fixture_a_kit_says_which_is_missing(tmp_path: Path) -> None:
     text = "from visavis.testing import SourceKit\n\nclass TestMine(SourceKit):\n    pass\n"
     assert "a SourceKit needs a fixture named source that returns a SourceCase" in pytest_run(tmp_path, text)
+
+
+DOCS = Path(__file__).parents[3] / "docs" / "conformance.md"
+
+
+@pytest.mark.skipif(not DOCS.exists(), reason="the docs are not beside the core here")
+def test_the_documented_example_passes(tmp_path: Path) -> None:
+    examples = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    test = examples[0].partition("class TestBeep")[2]
+    assert len(test.strip().splitlines()) + examples[0].count("import") <= 10
+    said = pytest_run(tmp_path, examples[0])
+    assert " passed" in said
+    assert "failed" not in said, said
+
+
+@pytest.mark.skipif(not DOCS.exists(), reason="the docs are not beside the core here")
+def test_every_check_is_documented() -> None:
+    text = DOCS.read_text(encoding="utf-8")
+    for check in (check for suite in SUITES.values() for check in suite):
+        claim = " ".join(check.claim.split()).replace("``", "`")
+        assert f"- `{check.name}`: {claim}" in text, "docs/conformance.md is not up to date"
+
+
+def test_all_public_names_are_there() -> None:
+    for name in visavis.testing.__all__:
+        assert getattr(visavis.testing, name).__doc__
+    with pytest.raises(AttributeError):
+        visavis.testing.nothing_of_that_name  # noqa: B018
 
 
 def test_importing_the_kit_imports_no_pytest() -> None:

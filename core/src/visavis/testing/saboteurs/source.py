@@ -31,7 +31,7 @@ def correct(folder: Path, made: Callable[[list[Pcm]], AudioSource] = TalkingSour
         make=lambda: made(sound),
         says=np.concatenate(sound),
         wrong=lambda: made([]),
-        patience=0.5,
+        patience=3.0,
     )
 
 
@@ -182,7 +182,7 @@ class _WaitsForItself(TalkingSource):
         self.runs = anyio.Event()
 
     async def joined(self, context: SessionContext) -> None:
-        with anyio.move_on_after(1.0):
+        with anyio.move_on_after(5.0):
             await self.runs.wait()
 
     async def run(self, speech: SpeechWriter) -> None:

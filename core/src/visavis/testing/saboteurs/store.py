@@ -101,7 +101,7 @@ def correct(folder: Path, made: Callable[[Path], AvatarStore] = FolderStore) -> 
         put=put,
         remove=lambda avatar: (folder / f"{avatar}.hvia").unlink(),
         tells=True,
-        patience=1.0,
+        patience=3.0,
     )
 
 

@@ -93,7 +93,7 @@ def correct(folder: Path, made: type[KeepingSession] = KeepingSession, pacing: P
         leftovers=lambda options: [name for name in kept if name == named(options)],
         wrong=lambda: KeeperOptions(name=""),
         buffer=0.2,
-        patience=0.5,
+        patience=3.0,
     )
 
 
@@ -132,7 +132,7 @@ class _WaitsForAFrame(KeepingSession):
 
     async def publish(self, video: VideoFormat, audio: AudioFormat) -> None:
         await super().publish(video, audio)
-        with anyio.move_on_after(1.0):
+        with anyio.move_on_after(5.0):
             await self.first.wait()
 
 

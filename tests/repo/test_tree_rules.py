@@ -27,8 +27,10 @@ def project(dist: str) -> dict[str, Any]:
 
 def tracked() -> list[Path]:
     """The files that are kept; all but the usual litter where there is no repository."""
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
-    if listed.returncode:
+    git = shutil.which("git")
+    ask = [git or "git", "ls-files", "-z"]
+    listed = subprocess.run(ask, cwd=ROOT, capture_output=True, text=True, check=False) if git else None
+    if listed is None or listed.returncode:
         pytest.skip("this is not a git repository")
     return [path for name in listed.stdout.split("\0") if name and (path := ROOT / name).is_file()]
 
@@ -184,9 +186,10 @@ def test_no_file_names_a_host_or_a_machine(rule: re.Pattern[str]) -> None:
 
 def test_hosts_and_machines_are_caught() -> None:
     planted = (
-        "--index-url=https://mirror.example/simple\nhttps://py"
+        "--index-"
+        + "url=https://mirror.example/simple\nhttps://py"
         + "pi.org/simple\nhttps://files.pythonhos"
-        + "ted.org/x.whl"
+        + "ted.org"
     )
     assert len(breaches(planted, REGISTRY)) == 3
     assert len(breaches("cd /wo" + "rk/main\nopen('/ro" + "ot/x')\n/ho" + "me/alice/x", MACHINE)) == 3

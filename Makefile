@@ -30,10 +30,11 @@ check: dev
 	$(BIN)/pytest
 
 bench: dev
-	$(BIN)/visavis bench
+	$(BIN)/python bench/speed.py
+	$(BIN)/python bench/lipsync.py --speech bench/speech
 
 docs: dev
-	$(BIN)/visavis schema > docs/deployment.schema.json
+	$(BIN)/python docs/options.py
 
 pins: dev
 	$(BIN)/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options --output-file=requirements-dev.txt requirements-dev.in

@@ -146,6 +146,21 @@ def test_run_and_check(visavis: Visavis, home: Path) -> None:
     assert (home / "out.mp4").is_file()
 
 
+def test_the_page_on_configuration_is_right(visavis: Visavis, home: Path) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
+    example = page.split("```yaml\n")[1].split("```")[0]
+    (home / "deployment.yaml").write_text(example.replace("avatar: mira", "avatar: tiny"))
+    assert visavis("check", "deployment.yaml").returncode == 0
+    assert visavis("run", "deployment.yaml").returncode == 0
+    told = page.split("```\ndeployment.yaml:3:30")[1].split("```")[0].splitlines()
+    text = (home / "deployment.yaml").read_text().splitlines()
+    text[2] = told[1].strip()
+    (home / "deployment.yaml").write_text("\n".join(text))
+    ran = visavis("check", "deployment.yaml").stderr
+    assert ran.startswith(f"deployment.yaml:3:30{told[0]}\n{told[1]}\n{told[2]}\n")
+    assert "did you mean 'threads'?" in ran
+
+
 def test_avatars(visavis: Visavis, home: Path) -> None:
     broken = home / "assets" / "avatars" / "broken.hvia"
     broken.write_bytes(b"this is not an avatar")

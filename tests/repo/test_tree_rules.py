@@ -241,3 +241,11 @@ def test_pins_cover_what_the_distributions_ask_for() -> None:
     assert wanted - ours - named == set()
     assert named - {requirement(row) for row in pinned if "==" in row} == set()
     assert named & {"torch", "bpy", "tensorflow"} == set()  # the default environment stays lean
+
+
+# -- what is written from the code
+
+
+def test_the_page_of_options_is_up_to_date() -> None:
+    ran = subprocess.run([sys.executable, ROOT / "docs" / "options.py", "--check"], check=False, timeout=60)
+    assert ran.returncode == 0, "run `make docs`"

@@ -2,8 +2,8 @@
 
     python models/face_graph/export.py mouth.pt eyes.pt --canonical canonical.png --pictures PICTURES --out face.onnx
 
-The canonical picture is the resting face in the region (256x256 RGB). The pictures say which pixels ever move: alpha
-is opaque there and fades to nothing around them, so that the base clip shows wherever it can.
+The canonical picture is the resting face in the region (256x256 RGB). Alpha is opaque where the branches draw and fades
+at the edges of their boxes, so that the base clip shows everywhere else. The pictures only give expressions to check.
 """
 
 from __future__ import annotations
@@ -18,43 +18,29 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
+from network import REGION, Box, Branch, Plan, Planes
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-from torch import nn
-
-from network import REGION, Branch, Plan, Planes, window
 from pictures import Bytes, Floats, load, planes, read_rgb
+from torch import nn
 
 ALLOWED = {"Add", "Cast", "Clip", "Concat", "Constant", "Conv", "DepthToSpace", "Gemm", "MatMul", "Mul", "Pad", "Relu",
            "Reshape", "Resize", "Sigmoid", "Slice", "Transpose"}  # fmt: skip
 OPSET = 17
-MOVES = 2.5
-"""A pixel moves if its Y differs by so many levels (standard deviation over the pictures, noise smoothed away)."""
-MARGIN, FEATHER, BORDER = 5, 14, 12
-"""Pixels: opaque around what moves, then fading, and fading in any case at the region's border."""
+FEATHER = 14
+"""Pixels over which alpha fades."""
 SMALL = 16384
 """Constants of more numbers than this are stored in half precision (all but convolution weights)."""
 
 
-def alpha_mask(folders: list[Path]) -> Bytes:
-    """[256, 256]: 255 where any picture differs from the others, smoothly 0 elsewhere and at the border."""
-    moves = np.zeros((REGION, REGION), np.uint8)
-    for folder in folders:
-        pictures = load(folder)
-        left, top, wide, high = pictures.box
-        luma = pictures.y[:, 0].astype(np.float32)
-        smooth = np.stack([cv2.blur(picture, (5, 5)) for picture in luma])
-        box = moves[top : top + high, left : left + wide]
-        np.maximum(box, (smooth.std(0) > MOVES).astype(np.uint8), out=box)
-    moves = cv2.morphologyEx(moves, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-    outline = [cv2.convexHull(c) for c in cv2.findContours(moves, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]]
-    closed = cv2.fillPoly(np.zeros_like(moves), outline, (1,))
-    distance = cv2.distanceTransform(1 - closed, cv2.DIST_L2, 5)
-    near = np.clip(1 - (distance - MARGIN) / FEATHER, 0, 1)
-    near = near * near * (3 - 2 * near)
-    near = cv2.GaussianBlur(near.astype(np.float32), (0, 0), 2)
-    border = window(REGION, REGION, (BORDER,) * 4)[0, 0].numpy()
-    return np.rint(255 * near * border).astype(np.uint8)
+def alpha_mask(boxes: list[Box]) -> Bytes:
+    """[256, 256]: 255 inside the branches' boxes, fading smoothly to 0 at their outer edges."""
+    drawn = np.zeros((REGION + 2, REGION + 2), np.uint8)  # one more on every side: the region's border is an edge too
+    for left, top, wide, high in boxes:
+        drawn[top + 1 : top + high + 1, left + 1 : left + wide + 1] = 1
+    inside = cv2.distanceTransform(drawn, cv2.DIST_L2, 5)[1:-1, 1:-1]
+    rise = np.clip((inside - 1) / FEATHER, 0, 1)
+    return np.rint(255 * rise * rise * (3 - 2 * rise)).astype(np.uint8)
 
 
 def restored(path: Path) -> Branch:
@@ -142,7 +128,7 @@ def check(graph: Planes, path: Path, rows: Floats) -> None:
         worst = max(worst, *(apart(a[0], b[k]) for a, b in zip(alone, together, strict=True)))
     if worst > 1:
         raise ValueError(f"{path} differs from the trained network or between batch sizes by {worst} levels")
-    print(f"{path.name}: {path.stat().st_size / 1e6:.2f} MB, ONNX Runtime against torch and rows alone: {worst} level at most")
+    print(f"{path.name}: {path.stat().st_size / 1e6:.2f} MB; apart from torch, and rows from a batch: {worst} level")
 
 
 def main() -> None:
@@ -159,7 +145,7 @@ def main() -> None:
         raise SystemExit(f"{said.canonical} is not a {REGION}x{REGION} picture")
     branches = [restored(path) for path in said.checkpoints]
     folders = [said.pictures / branch.plan.name.partition("-")[0] for branch in branches]
-    graph = assembled(branches, canonical, alpha_mask(folders))
+    graph = assembled(branches, canonical, alpha_mask([branch.plan.box for branch in branches]))
     rows = np.concatenate([load(folder).coefficients[:4] for folder in folders])
     write(graph, rows.shape[1], said.out)
     check(graph, said.out, rows)

@@ -13,7 +13,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-
 from drawings import projected
 from mira.coefficients import Face
 from mira.facekit import LANDMARKS

@@ -1,7 +1,7 @@
 """Momentum whose matrices are made nearly orthogonal (Muon, after K. Jordan 2024) beside Adam for everything else.
 
 A face network is small, its training is short and far from over-fitted: what counts is progress a minute. Measured on
-this network, orthogonal steps for the convolutions and the perceptron gain 1.6 dB over Adam at the same number of steps.
+this network, orthogonal steps for convolutions and perceptron gain 1.6 dB over Adam at the same number of steps.
 """
 
 from __future__ import annotations

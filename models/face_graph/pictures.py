@@ -84,6 +84,18 @@ def load(folder: Path, want: tuple[int, int, int, int] | None = None) -> Picture
     return Pictures(np.stack(ys), np.stack(uvs), rows[kept], (left, top, wide, high))
 
 
+def joined(sets: list[Pictures]) -> Pictures:
+    """Several sets of the same box as one."""
+    if len({each.box for each in sets}) != 1:
+        raise ValueError("the sets' pictures lie in different boxes")
+    return Pictures(
+        np.concatenate([each.y for each in sets]),
+        np.concatenate([each.uv for each in sets]),
+        np.concatenate([each.coefficients for each in sets]),
+        sets[0].box,
+    )
+
+
 def held_out(count: int) -> NDArray[np.bool_]:
     """Which of `count` pictures are kept from training: 8 in 100, never the first (the resting face)."""
     return np.arange(count) % 25 % 12 == 11

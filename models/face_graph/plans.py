@@ -10,7 +10,8 @@ PLANS: dict[str, dict[str, Any]] = {
     # The lips lie in the inner part even when the jaw is fully open or the smile is broadest.
     "mouth": {"hidden": 128, "seed": 32, "levels": ((96, 2), (64, 1)), "inner": (40, 36, 96, 84), "detail": (48, 1),
               "feather": (10, 8, 10, 10)},
-    "eyes": {"hidden": 96, "seed": 16, "levels": ((48, 1), (48, 1)), "inner": (0, 0, 208, 104), "detail": (16, 1),
+    # The lids' whole way lies in the inner part; brows need less.
+    "eyes": {"hidden": 128, "seed": 32, "levels": ((64, 1), (48, 1)), "inner": (32, 40, 144, 56), "detail": (48, 1),
              "feather": (10, 4, 10, 8)},
 }  # fmt: skip
 

@@ -1,7 +1,7 @@
 """Trains one branch of the face graph on a folder of rendered pictures; run it again to train on.
 
-    python models/face_graph/train.py mouth --pictures PICTURES --drawings DRAWINGS --drawn 0.8 --out mouth.pt --minutes 10
-    python models/face_graph/train.py mouth --pictures PICTURES --out mouth.pt --minutes 20 --peak 0.5
+    python models/face_graph/train.py mouth --pictures P --drawings D --drawn 0.8 --out mouth.pt --minutes 10
+    python models/face_graph/train.py mouth --pictures P --drawings D --drawn 0.2 --out mouth.pt --minutes 20 --peak 0.5
 
 One core does: a step on eight crops takes about 0.1 s. The checkpoint holds the plan, the weights and their running
 mean (which is what is exported), and is written whole or not at all.
@@ -19,13 +19,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional
-
 from network import Branch
 from optimiser import Steps
-from pictures import Pictures, held_out, load
+from pictures import Pictures, held_out, joined, load
 from plans import PLANS, planned
+from torch import Tensor
+from torch.nn import functional
 
 BATCH = 8
 RESTING = 0.04
@@ -160,7 +159,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=sorted({p.partition("-")[0] for p in PLANS} | set(PLANS)))
-    parser.add_argument("--pictures", type=Path, required=True)
+    parser.add_argument("--pictures", type=Path, required=True, nargs="+", help="one or several folders of sets")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--drawings", type=Path, help="pictures by drawings.py to learn from as well")
     parser.add_argument("--drawn", type=float, default=0.5, help="the share of each batch that is drawings")
@@ -172,10 +171,11 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(said.seed)
     kind = said.name.partition("-")[0]
-    pictures = load(said.pictures / kind)
+    pictures = joined([load(folder / kind) for folder in said.pictures])
     crops = Crops(pictures, load(said.drawings / kind) if said.drawings else None, said.drawn)
     run = Run(said.name, crops, pictures.box, said.out)
-    print(f"{len(crops.y)} pictures, {crops.rendered} rendered, {sum(p.numel() for p in run.branch.parameters()) / 1e6:.2f} M numbers", flush=True)
+    size = sum(p.numel() for p in run.branch.parameters())
+    print(f"{len(crops.y)} pictures, {crops.rendered} rendered, {size / 1e6:.2f} M numbers", flush=True)
     begun, first, told = time.monotonic(), run.step, time.monotonic()
     while True:
         done = (run.step - first) / said.steps if said.steps else (time.monotonic() - begun) / (60 * said.minutes)

@@ -23,7 +23,7 @@ HEAD = """# Options
 <!-- Written by docs/options.py (`make docs`). -->
 
 What each section of a deployment may say; [configuration.md](configuration.md) tells how it is written.
-`visavis schema` prints the same for the plugins that are installed, others' included, in a form that editors understand.
+`visavis schema` prints the same for all plugins that are installed, in a form that editors understand.
 """
 
 

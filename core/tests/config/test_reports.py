@@ -102,6 +102,7 @@ MISTAKES = {
     "a word": ("hello", "the file must hold sections"),
     "a control character": ("store: \x01", "d.yaml:1:8: a character here is not allowed in YAML"),
     "an unset variable": ("store: {use: filesystem, root: '${ROOM}'}", "the environment variable ROOM is not set"),
+    "a bare reference in braces": ("limits: {max_sessions: ${N}}", "between { } quote a reference to the environment"),
     "half a reference": ("store: {use: filesystem, root: '${'}", "the reference to the environment is malformed"),
     "an alias of itself": ("store: &s {use: filesystem, root: *s}", "an alias refers to what it is a part of"),
     "too deep": ("limits: " + "[" * 40 + "]" * 40, "nested deeper than 32 levels"),

@@ -38,7 +38,7 @@ def load_deployment(
     tree, problems = read_tree(text)
     if tree is None:
         hidden = {p.mark.line for p in problems if p.mark and guarded_line(lines, p.mark.line)}
-        raise report_of([_discreet(p, hidden) for p in problems], shown, lines, frozenset(hidden))
+        raise report_of([_discreet(p, hidden, lines) for p in problems], shown, lines, frozenset(hidden))
     problems += expand(tree, env)
     secrets = Secrets()
     secrets.note_tree(tree)
@@ -100,11 +100,13 @@ def _read(where: Path) -> str:
         raise report_of([Problem("", "the file is not UTF-8 text", mark=mark)], str(where), [], frozenset()) from error
 
 
-def _discreet(problem: Problem, hidden: set[int]) -> Problem:
+def _discreet(problem: Problem, hidden: set[int], lines: list[str]) -> Problem:
     """A syntax problem on a line that is not shown does not repeat its words either."""
     if problem.mark is None or problem.mark.line not in hidden:
         return problem
     fix = "check the indentation, and quote what holds : * & # or @"
+    if "${" in lines[problem.mark.line - 1]:
+        fix = "between { } quote a reference to the environment: '${NAME}'"
     return Problem(problem.path, "this is not YAML", fix, problem.mark)
 
 

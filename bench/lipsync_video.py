@@ -70,6 +70,15 @@ def locate(sound: Floats, reference: Floats) -> tuple[float, float]:
     return lag / 16000.0, float(abs(c[k]) / (norm + 1e-9))
 
 
+def shift_between(a: Floats, b: Floats, window: Floats) -> tuple[float, float, float]:
+    """How far b is moved against a (x, y in pixels), and how sure that is (0..1).
+
+    OpenCV applies the window in place where a side needs no padding for its FFT, so it gets copies.
+    """
+    (dx, dy), response = cv2.phaseCorrelate(a.copy(), b.copy(), window)
+    return dx, dy, response
+
+
 # ------------------------------------------------------------------ the mouth's box
 def _grey_without_sway(pictures: list[Picture], scale: float) -> Floats:
     """Small grey pictures [N, h, w] with the head's own shift taken out where it can be seen."""
@@ -81,7 +90,7 @@ def _grey_without_sway(pictures: list[Picture], scale: float) -> Floats:
     ys, xs = slice(int(0.1 * h), int(0.9 * h)), slice(int(0.2 * w), int(0.8 * w))
     window = cv2.createHanningWindow((len(range(*xs.indices(w))), len(range(*ys.indices(h)))), cv2.CV_32F)
     for i in range(1, len(grey)):
-        (dx, dy), response = cv2.phaseCorrelate(grey[0][ys, xs], grey[i][ys, xs], window)
+        dx, dy, response = shift_between(grey[0][ys, xs], grey[i][ys, xs], window)
         if response > 0.15 and abs(dx) + abs(dy) < 12:
             move = np.array([[1, 0, -dx], [0, 1, -dy]], np.float32)
             grey[i] = cv2.warpAffine(grey[i], move, (w, h), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
@@ -146,7 +155,7 @@ def _head_moves(pictures: list[Picture], x: int, w: int, rows: slice) -> Floats:
     moves = np.zeros((len(pictures), 2))
     for i, picture in enumerate(pictures):
         grey = cv2.cvtColor(picture[rows, x : x + w], cv2.COLOR_BGR2GRAY).astype(np.float32)
-        (dx, dy), response = cv2.phaseCorrelate(reference, grey, window)
+        dx, dy, response = shift_between(reference, grey, window)
         if response > 0.15 and abs(dx) < 0.3 * w and abs(dy) < 0.3 * w:
             moves[i] = dx, dy
     if len(moves) > 5:

@@ -72,6 +72,13 @@ def test_render_for_a_script(visavis: Visavis, home: Path) -> None:
     assert said["warnings"] == []
 
 
+def test_render_takes_an_avatar_by_its_path(visavis: Visavis, home: Path) -> None:
+    (home / "ada.hvia").write_bytes((home / "assets" / "avatars" / "tiny.hvia").read_bytes())
+    ran = visavis("render", "speech.wav", "-o", "out.mp4", "-a", "./ada.hvia", "--json")
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout)["avatar"] == "ada"
+
+
 def test_render_takes_the_parts_of_a_deployment(visavis: Visavis, home: Path) -> None:
     (home / "sub").mkdir()
     (home / "sub" / "d.yaml").write_text(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +19,7 @@ def render(
     ],
     output_file: Annotated[Path, typer.Option("--output", "-o", metavar="OUT.mp4", help="The video to write.")],
     avatar: Annotated[
-        str | None, typer.Option("--avatar", "-a", metavar="ID", help="Who speaks.  [default: mira]")
+        str | None, typer.Option("--avatar", "-a", metavar="ID", help="Who speaks, or a file.  [default: mira]")
     ] = None,
     config: Config = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Where blinks and glances start from.", min=0)] = None,
@@ -32,7 +33,12 @@ def render(
     from visavis.registry import Registry
 
     output = output_of(ctx)
-    deployment = deployment_of(config, Registry.discover(), forced={Kind.SOURCE: "file", Kind.TRANSPORT: "file"})
+    registry = Registry.discover()
+    deployment = deployment_of(config, registry, forced={Kind.SOURCE: "file", Kind.TRANSPORT: "file"})
+    if avatar is not None and avatar.endswith(".hvia") and Path(avatar).is_file():
+        folder = Path(avatar).absolute().parent
+        deployment = replace(deployment, store=deployment_of(None, registry, root=folder).store)
+        avatar = Path(avatar).name
     base = deployment.session or SessionRequest()
     request = base.model_copy(
         update={

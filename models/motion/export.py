@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import torch
-from network import FORGET, FRAME, HOP, LEVEL_FALL, LEVEL_MIN, MELS, PRIOR, SHIFT, STEM, WIDTH, Face, Motion, pairs
+from network import FORGET, FRAME, HOP, LEVEL_FALL, LEVEL_MIN, MELS, PRIOR, SHIFT, STEM, WIDTH, Face, Motion, eased, most_change, pairs
 from torch import Tensor, nn
 
 FRAMES = HOP // SHIFT  # feature frames a hop
@@ -29,7 +29,8 @@ class Stream(nn.Module):
         super().__init__()
         self.net, self.face = net, face
         caches = [2 * block.dilation * WIDTH for block in net.blocks]
-        self.sizes = [TAIL, 1, MELS + 1, (STEM - 2) * (MELS + 1), *caches]
+        self.sizes = [TAIL, 1, MELS + 1, (STEM - 2) * (MELS + 1), 52, *caches]
+        self.register_buffer("reach", most_change())
         i = torch.arange(FRAMES)
         decay = torch.where(i[:, None] >= i[None], FORGET ** (i[:, None] - i[None]).clamp(min=0).float(), 0.0)
         self.register_buffer("decay", decay)
@@ -42,7 +43,7 @@ class Stream(nn.Module):
 
     def forward(self, pcm: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         net = self.net
-        tail, level, sums, past, *caches = torch.split(state, self.sizes, 1)
+        tail, level, sums, past, before, *caches = torch.split(state, self.sizes, 1)
         sound = torch.cat([tail, pcm], 1)
         frames = torch.stack([sound[:, k * SHIFT : k * SHIFT + FRAME] for k in range(FRAMES)], 1)
         power = net.spectrum(frames)
@@ -59,13 +60,18 @@ class Stream(nn.Module):
         features = torch.cat([past.reshape(-1, STEM - 2, MELS + 1), features], 1)
         pasts = [c.reshape(-1, 2 * block.dilation, WIDTH) for c, block in zip(caches, net.blocks, strict=True)]
         raw, news = net.steps(features, pasts)
-        kept = [sound[:, HOP:], last - LEVEL_MIN, run[:, -1], features[:, FRAMES:].flatten(1), *(n.flatten(1) for n in news)]
-        return self.face(raw[:, None]), torch.cat(kept, 1)
+        face = eased(before, self.face(raw), self.reach)
+        kept = [sound[:, HOP:], last - LEVEL_MIN, run[:, -1], features[:, FRAMES:].flatten(1), face, *(n.flatten(1) for n in news)]
+        return face[:, None], torch.cat(kept, 1)
 
 
 def offline(net: Motion, face: Face, pcm: Tensor) -> Tensor:
     """Coefficients [B, N, 52] of whole clips [B, 640 N]: what the stream must give."""
-    return face(pairs(net(net.features(pcm))))
+    wanted, reach = face(pairs(net(net.features(pcm)))), most_change()
+    out = [torch.zeros_like(wanted[:, 0])]
+    for k in range(wanted.shape[1]):
+        out.append(eased(out[-1], wanted[:, k], reach))
+    return torch.stack(out[1:], 1)
 
 
 def load(checkpoint: Path) -> Motion:

@@ -158,7 +158,7 @@ def smoothstep(x: Tensor, low: float, high: float) -> Tensor:
 class Face(nn.Module):
     """Raw outputs -> ARKit-52 coefficients: a mixture of viseme poses, then the lips that must touch."""
 
-    def __init__(self, sharpen: float = 1.3, shut: tuple[float, float] = (0.4, 0.75), bite: tuple[float, float] = (0.35, 0.75), rest: tuple[float, float] = (0.55, 0.9)) -> None:
+    def __init__(self, sharpen: float = 1.3, shut: tuple[float, float] = (0.5, 0.85), bite: tuple[float, float] = (0.35, 0.75), rest: tuple[float, float] = (0.55, 0.9)) -> None:
         super().__init__()
         self.sharpen, self.shut, self.bite, self.rest = sharpen, shut, bite, rest
         poses = torch.from_numpy(visemes.POSES.copy())
@@ -188,6 +188,31 @@ class Face(nn.Module):
         brow = torch.clamp(mood[..., :1], 0.0, 1.0) * awake
         blink = smoothstep(mood[..., 1:], 0.25, 0.75)
         return torch.clamp(track + brow * self.browpose + blink * self.blinkpose, 0.0, 1.0)
+
+
+# How far a coefficient may go in one picture (40 ms): a jaw takes three pictures from shut lips to a wide a.
+OPENING, CLOSING = 0.27, 0.40
+REACH = {
+    "jawOpen": 0.6,
+    "mouthLowerDownLeft": 0.3,
+    "mouthLowerDownRight": 0.3,
+    "mouthUpperUpLeft": 0.22,
+    "mouthUpperUpRight": 0.22,
+    "mouthFunnel": 0.5,
+}
+
+
+def most_change() -> Tensor:
+    """[52]: the reach of each coefficient that opens the mouth; the others are as good as free."""
+    out = torch.full((52,), 100.0)
+    for name, reach in REACH.items():
+        out[visemes.INDEX[name]] = reach
+    return out
+
+
+def eased(before: Tensor, wanted: Tensor, reach: Tensor) -> Tensor:
+    """The next picture's coefficients [B, 52], from the last one's towards what is wanted, as fast as flesh can."""
+    return before + torch.clamp(wanted - before, -CLOSING * reach, OPENING * reach)
 
 
 def pairs(raw: Tensor) -> Tensor:

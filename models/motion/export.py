@@ -65,13 +65,17 @@ class Stream(nn.Module):
         return face[:, None], torch.cat(kept, 1)
 
 
-def offline(net: Motion, face: Face, pcm: Tensor) -> Tensor:
-    """Coefficients [B, N, 52] of whole clips [B, 640 N]: what the stream must give."""
-    wanted, reach = face(pairs(net(net.features(pcm)))), most_change()
-    out = [torch.zeros_like(wanted[:, 0])]
+def ease_all(wanted: Tensor) -> Tensor:
+    """Coefficients of whole clips [B, N, 52] at the speed of flesh."""
+    reach, out = most_change(), [torch.zeros_like(wanted[:, 0])]
     for k in range(wanted.shape[1]):
         out.append(eased(out[-1], wanted[:, k], reach))
     return torch.stack(out[1:], 1)
+
+
+def offline(net: Motion, face: Face, pcm: Tensor) -> Tensor:
+    """Coefficients [B, N, 52] of whole clips [B, 640 N]: what the stream must give."""
+    return ease_all(face(pairs(net(net.features(pcm)))))
 
 
 def load(checkpoint: Path) -> Motion:

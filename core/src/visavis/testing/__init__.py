@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from visavis.testing.source import SourceCase as SourceCase
     from visavis.testing.store import StoreCase as StoreCase
     from visavis.testing.tiny import tiny_avatar as tiny_avatar
-    from visavis.testing.transport import TransportCase as TransportCase
+    from visavis.testing.way_out import TransportCase as TransportCase
 
 _HOME = {
     "Check": "visavis.testing.checks",
@@ -45,7 +45,7 @@ _HOME = {
     "SourceKit": "visavis.testing.kits",
     "StoreCase": "visavis.testing.store",
     "StoreKit": "visavis.testing.kits",
-    "TransportCase": "visavis.testing.transport",
+    "TransportCase": "visavis.testing.way_out",
     "TransportKit": "visavis.testing.kits",
     "read_film": "visavis.testing.films",
     "tiny_avatar": "visavis.testing.tiny",

@@ -10,7 +10,8 @@ from visavis.testing.renderer import RENDERER
 from visavis.testing.rig import RendererCase
 from visavis.testing.source import SOURCE, SourceCase
 from visavis.testing.store import STORE, StoreCase
-from visavis.testing.transport import TRANSPORT, TransportCase
+from visavis.testing.transport import TRANSPORT
+from visavis.testing.way_out import TransportCase
 
 
 class SourceKit(Kit, suite=SOURCE):

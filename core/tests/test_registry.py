@@ -130,8 +130,11 @@ def test_what_is_missing_says_what_to_do() -> None:
     assert close.value.message == "no source named 'tne' is installed (installed: file, tone)"
     assert close.value.hint == "did you mean 'tone'?"
     with pytest.raises(PluginError) as far:
-        registry.get(Kind.SOURCE, "agentsession")
-    assert far.value.hint == "pip install visavis-source-agentsession"
+        registry.get(Kind.RENDERER, "onnxruntime")
+    assert far.value.hint == "pip install visavis-renderer-onnxruntime"
+    with pytest.raises(PluginError) as strange:
+        registry.get(Kind.SOURCE, "not-of-this-project")
+    assert "pip install" not in strange.value.hint  # anybody could have taken that name
     registry.add(plugin(lambda: 1 / 0), origin("visavis-source-gpu"))
     with pytest.raises(PluginError, match="is installed but broken: its hooks failed") as broken:
         registry.get(Kind.SOURCE, "gpu")

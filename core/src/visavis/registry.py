@@ -23,6 +23,14 @@ from visavis.plugins import RECORD_OF_KIND, CommandPlugin, Kind, PluginRecord
 
 R = TypeVar("R", bound=PluginRecord)
 
+OURS = {
+    Kind.STORE: ("filesystem",),
+    Kind.SOURCE: ("file",),
+    Kind.RENDERER: ("onnxruntime",),
+    Kind.TRANSPORT: ("file",),
+}
+"""The parts that this project publishes."""
+
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*\Z")
 
 
@@ -174,7 +182,9 @@ class Registry:
         for broken in self.broken:
             if broken.origin.dist == f"visavis-{kind.value}-{name}":
                 return "run `visavis doctor`"
-        return f"pip install visavis-{kind.value}-{name}" if NAME.match(name) else "run `visavis plugins`"
+        # Only names that are ours: to advise installing whatever is asked for would invite impostors.
+        ours = name in OURS.get(kind, ())
+        return f"pip install visavis-{kind.value}-{name}" if ours else "run `visavis plugins` to see what is there"
 
 
 def check_record(kind: Kind, record: object, hook_name: str) -> None:

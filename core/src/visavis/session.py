@@ -14,7 +14,7 @@ from visavis.errors import SessionError, VisavisError
 from visavis.interfaces.renderer import LoadedAvatar
 from visavis.interfaces.session import SessionContext, SessionHandle, SessionStats, SpeechStream
 from visavis.interfaces.source import AudioSource
-from visavis.interfaces.transport import Transport, TransportSession
+from visavis.interfaces.transport import Pacing, Transport, TransportSession
 from visavis.pipeline.batcher import Batcher
 from visavis.pipeline.floor import FloorPolicy, Seat
 from visavis.pipeline.pipeline import Pipeline, PipelineLimits
@@ -39,12 +39,14 @@ class Session(SessionHandle):
         *,
         policy: FloorPolicy = FloorPolicy.QUEUE,
         limits: PipelineLimits | None = None,
+        idle_timeout: float | None = None,
     ) -> None:
         self.context = context
         self._avatar, self._batcher = avatar, batcher
         self._transport, self._transport_options = transport, transport_options
         self._sources = sources
         self._policy, self._limits = policy, limits
+        self._idle_timeout = idle_timeout
         self._stats = SessionStats()
         self._pipeline: Pipeline | None = None
         self._seat: Seat | None = None
@@ -100,6 +102,8 @@ class Session(SessionHandle):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._listen, self._pipeline)
                 tasks.start_soon(self._watch, way_out)
+                if self._idle_timeout is not None and way_out.pacing is Pacing.REALTIME:
+                    tasks.start_soon(self._watch_idle, self._pipeline, self._idle_timeout)
                 task_status.started()
                 await self._pipeline.run()
                 self.reason = self.reason or "all was said"
@@ -117,6 +121,14 @@ class Session(SessionHandle):
 
     async def _watch(self, way_out: TransportSession) -> None:
         await self.close(await way_out.closed())
+
+    async def _watch_idle(self, pipeline: Pipeline, timeout: float) -> None:
+        """Close once nobody has spoken for so long. Files never idle: their time advances with speech alone."""
+        due = pipeline.last_spoken + timeout
+        while anyio.current_time() < due:
+            await anyio.sleep_until(due)
+            due = pipeline.last_spoken + timeout
+        await self.close(f"nobody spoke for {timeout:g} s")
 
     async def _let_go(self, way_out: TransportSession | None, error: BaseException | None) -> None:
         for source in self._sources:

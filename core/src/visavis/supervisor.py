@@ -125,7 +125,8 @@ class Supervisor:
         sources: list[AudioSource] = [self.deployment.source.make(heard)]
         context = SessionContext(secrets.token_hex(4), request, self.metrics)
         async with self.avatar(request.avatar) as avatar:
-            yield Session(context, avatar, self._batcher, self.transport, options, sources)
+            timeout = self.deployment.limits.idle_timeout_s
+            yield Session(context, avatar, self._batcher, self.transport, options, sources, idle_timeout=timeout)
 
 
 async def run_session(

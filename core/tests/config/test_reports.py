@@ -44,7 +44,7 @@ limts: {max_sessions: 3}
 MISTAKES = {
     "no such plugin": ("renderer: {use: onxruntime}", "d.yaml:1:17: renderer: no renderer named 'onxruntime' is"),
     "no such plugin, the fix": ("renderer: {use: onxruntime}", "did you mean 'onnxruntime'?"),
-    "not installed, the fix": ("server: {use: grpc}", "pip install visavis-server-grpc"),
+    "not installed, the fix": ("server: {use: grpc}", "run `visavis plugins` to see what is there"),
     "no use": ("store: {root: x}", "store.use: this section does not say which plugin to use\n"),
     "no use, the fix": ("store: {root: x}", "installed: filesystem"),
     "use is a list": ("store: {use: [a]}", "d.yaml:1:14: store.use: the name of a plugin is wanted"),

@@ -293,3 +293,22 @@ async def test_a_slow_renderer_costs_pictures_but_no_sound(anyio_backend: str) -
     stats = await made.stats()
     assert 0 < stats.dropped_frames < stats.frames
     assert sum(f.video is None for f in out.frames) == stats.dropped_frames
+
+
+async def test_a_session_in_which_nobody_speaks_is_closed() -> None:
+    renderer, transport = FakeRenderer(), RecorderTransport(Pacing.REALTIME)
+    context = SessionContext("idle", SessionRequest())
+    made = Session(context, renderer.load(), Batcher(renderer), transport, NoOptions(), [], idle_timeout=1.0)
+    began = anyio.current_time()
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(made.run)
+        await anyio.sleep(0.7)
+        stream = await made.speak(16_000)
+        await stream.write(noise(8_000))
+        await stream.end()
+        await stream.wait_finished()
+        spoken = anyio.current_time()
+        await made.wait()
+    assert made.reason == "nobody spoke for 1 s"
+    assert anyio.current_time() - spoken > 0.8  # counted from the speech, not from the start
+    assert anyio.current_time() - began > 2.0

@@ -29,10 +29,8 @@ def run_shown(
 
             def tell(figures: SessionStats) -> None:
                 wall = time.monotonic() - started
-                told = (
-                    f"{figures.spoken:.1f} s, {figures.spoken / wall:.1f}x real time" if figures.frames else "loading"
-                )
-                shown.update(row, completed=figures.spoken, told=told)
+                told = f"{figures.shown:.1f} s, {figures.shown / wall:.1f}x real time" if figures.frames else "loading"
+                shown.update(row, completed=figures.shown, told=told)
 
             stats = run_async(partial(run_session, deployment, request, on_progress=tell))
     return stats, time.monotonic() - started
@@ -43,7 +41,7 @@ def seconds_of(recording: Path) -> float | None:
     try:
         import av
 
-        with av.open(str(recording)) as opened:
+        with av.open(str(recording), options={"protocol_whitelist": "file"}) as opened:
             return opened.duration / 1_000_000 if opened.duration else None
     except (ImportError, OSError, ValueError):
         return None

@@ -34,9 +34,9 @@ class Limits(ComponentConfig):
     """How much this deployment takes on."""
 
     max_sessions: Annotated[int, Field(ge=1, le=100_000)] | Literal["auto"] = "auto"
-    """Sessions at once; auto lets the machine decide."""
+    """Sessions at once; auto sets no fixed number."""
     idle_timeout_s: Annotated[float, Field(gt=0, le=7 * 86_400)] = 600.0
-    """Seconds without speech after which a session is ended."""
+    """Seconds without speech after which a session in real time is ended."""
 
 
 @dataclass(frozen=True, slots=True)

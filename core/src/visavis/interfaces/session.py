@@ -67,6 +67,9 @@ class SessionStats:
     underruns: int = 0
     segments: int = 0
     spoken: float = 0.0
+    """Seconds of finished segments that were really played."""
+    shown: float = 0.0
+    """Seconds of media given to the transport, silence included."""
     first_frame: float | None = None
     """Seconds from the pipeline's start until the transport had the first frame."""
     state: Literal["starting", "running", "closing", "closed"] = "starting"

@@ -99,7 +99,7 @@ class Pipeline:
         self._published = anyio.Event()
         self._present = anyio.Lock()
         self._finishing = False
-        self._began = anyio.current_time()
+        self._began = self._last_spoken = anyio.current_time()
         self.epoch = 0
 
     # -- sound comes in
@@ -122,6 +122,11 @@ class Pipeline:
         """No more segments will be opened: ``run`` returns once all has been played."""
         self._finishing = True
         self.floor.changed()
+
+    @property
+    def last_spoken(self) -> float:
+        """When somebody last spoke, in the loop's seconds: now, while anybody does."""
+        return anyio.current_time() if self.floor.segments else self._last_spoken
 
     # -- the two tasks
 
@@ -288,6 +293,7 @@ class Pipeline:
 
     def _count(self, frame: PairedFrame) -> None:
         self.stats.frames += 1
+        self.stats.shown = float(self.stats.frames / self._fps)
         if frame.video is None:
             self.stats.dropped_frames += 1
             self._metrics.count("visavis_dropped_frames_total")
@@ -296,7 +302,9 @@ class Pipeline:
 
     def _account(self) -> None:
         self._playhead.advance(self._transport.held())
-        self.floor.complete()
+        if self.floor.segments:
+            self._last_spoken = anyio.current_time()
+            self.floor.complete()
 
     # -- out of band
 

@@ -45,9 +45,8 @@ def visemes_of(phoneset: str, phone: str) -> tuple[str, ...]:
         return visemes.visemes_of_arpabet(phone)
     if phoneset == "ipa":
         return visemes.visemes_of_ipa(phone)
+    table = _VISEME_OF[phoneset]
     plain = phone.rstrip("0123456789:*") or phone
-    return (_VISEME_OF[phoneset].get(plain) or _VISEME_OF[phoneset].get(phone) or _fallback(phoneset, phone),)
-
-
-def _fallback(phoneset: str, phone: str) -> str:
-    raise KeyError(f"phone set {phoneset!r} has no phone {phone!r}: add it to phonesets.py")
+    if plain not in table and phone not in table:
+        raise KeyError(f"phone set {phoneset!r} has no phone {phone!r}: add it to phonesets.py")
+    return (table.get(plain) or table[phone],)

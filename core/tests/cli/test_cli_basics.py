@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import os
 import subprocess
 import sys
@@ -145,7 +146,7 @@ def test_a_broken_renderer_is_listed_with_its_reason_and_all_else_works(visavis:
     reason = "import failed: ImportError: libcudart.so.12: cannot open shared object file"
     assert listed.status == 0
     assert f"broken  visavis-renderer-gpu 0.9: {reason}" in listed.out
-    assert "launcher   local" in listed.out
+    assert re.search(r"^launcher +local ", listed.out, re.M)
     as_json = json.loads(visavis("plugins", "--json").out)
     assert as_json["broken"] == [{"dist": "visavis-renderer-gpu", "version": "0.9", "reason": reason}]
     assert {"launcher"} <= {item["kind"] for item in as_json["plugins"]}

@@ -11,7 +11,7 @@ PLANS: dict[str, dict[str, Any]] = {
     "mouth": {"hidden": 128, "seed": 32, "levels": ((96, 2), (64, 1)), "inner": (40, 36, 96, 84), "detail": (48, 1),
               "feather": (10, 8, 10, 10)},
     # The lids' whole way lies in the inner part; brows need less.
-    "eyes": {"hidden": 128, "seed": 32, "levels": ((64, 1), (48, 1)), "inner": (32, 40, 144, 56), "detail": (48, 1),
+    "eyes": {"hidden": 128, "seed": 16, "levels": ((64, 1), (48, 1)), "inner": (32, 40, 144, 56), "detail": (32, 1),
              "feather": (10, 4, 10, 8)},
 }  # fmt: skip
 

@@ -102,7 +102,8 @@ def rgb(y: Bytes, uv: Bytes) -> Bytes:
     high, wide = y.shape
     big = [cv2.resize(plane, (wide, high), interpolation=cv2.INTER_LINEAR) for plane in uv]
     yuv = np.stack([y, *big], -1).astype(np.float32) - np.array([16, 128, 128], np.float32)
-    return np.clip(np.rint(yuv @ YUV_TO_RGB.T), 0, 255).astype(np.uint8)
+    colours: Bytes = np.clip(np.rint(yuv @ YUV_TO_RGB.T), 0, 255).astype(np.uint8)
+    return colours
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,8 @@ def sentences(pictures: Path) -> list[tuple[Frames, Frames | None]]:
 
 def psnr(a: Bytes, b: Bytes) -> float:
     """Peak signal to noise ratio in dB over all given pixels."""
-    return float(-10 * np.log10(max(1e-9, np.mean((a.astype(np.float64) - b) ** 2) / 255**2)))
+    error = float(np.mean((a.astype(np.float64) - b) ** 2)) / 255**2
+    return float(-10 * np.log10(max(1e-9, error)))
 
 
 def ssim_map(a: Bytes, b: Bytes) -> NDArray[np.float64]:

@@ -11,6 +11,7 @@ dev: $(READY)
 
 $(READY): requirements-dev.txt $(addsuffix /pyproject.toml,$(DISTS))
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("visavis needs Python 3.11 or newer: make PYTHON=python3.11")'
+	@echo "setting up .venv: a minute or two, once"
 	test -x $(BIN)/pip || $(PYTHON) -m venv --clear .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation $(addprefix -e ./,$(DISTS))

@@ -50,9 +50,9 @@ class Speed:
 
 
 async def measure(deployment: Deployment, request: SessionRequest) -> tuple[Speed, Speed]:
-    """Run a request, then its floor. Returns both; the request's output file is the last run's (the floor's) no more.
+    """Run a request, then its floor. Returns both.
 
-    The floor writes beside the given path and is removed.
+    The request's output file stays; the floor writes a file beside it, which is removed.
     """
     keep = _Keeping(deployment.renderer)
     whole = await _run(replace(deployment, renderer=keep.part), request)

@@ -5,7 +5,7 @@ Sound is float32 in -1..1, shape ``[samples, channels]``. Pictures are I420 (BT.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
@@ -126,7 +126,10 @@ def silence(samples: int, channels: int) -> Pcm:
 
 @dataclass(frozen=True, slots=True)
 class SpokenSpan:
-    """A part of a segment inside one frame's sound: ``samples`` of the source, counted at its own rate."""
+    """A part of a segment inside one frame's sound: ``samples`` of the source, counted at its own rate.
+
+    ``last`` may be missing: a writer may end a segment after its last sound has been taken. PlaybackFinished tells.
+    """
 
     segment: str
     samples: int
@@ -148,5 +151,6 @@ class PairedFrame:
     video: VideoFrame | None
     span: SpokenSpan | None = None
     epoch: int = 0
-    # The slice's sound ends here although the frame's slot is longer: only the last frame of a recording.
-    short: bool = field(default=False)
+    # A segment's sound ends before the frame's slot does (files only); if another frame follows, the missing silence
+    # goes before its sound, so that sound and pictures stay together.
+    short: bool = False

@@ -65,9 +65,10 @@ def test_all_are_of_one_version() -> None:
     versions = {project(dist)["project"]["version"] for dist in PUBLISHED}
     assert len(versions) == 1
     (version,) = versions
-    standard = project("core")["project"]["optional-dependencies"]["standard"]
-    assert all(row.endswith(f"=={version}") for row in standard)
-    assert {row.partition("==")[0] for row in standard} == {project(dist)["project"]["name"] for dist in PUBLISHED[1:]}
+    extras = project("core")["project"]["optional-dependencies"]
+    pulled = {*extras["standard"], *extras["livekit"]}
+    assert all(row.endswith(f"=={version}") for row in pulled)
+    assert {row.partition("==")[0] for row in pulled} == {project(dist)["project"]["name"] for dist in PUBLISHED[1:]}
 
 
 # -- imports

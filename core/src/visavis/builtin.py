@@ -8,13 +8,14 @@ from typing import Any
 from visavis.component import ComponentConfig
 from visavis.hookspecs import hookimpl
 from visavis.interfaces.launcher import Launcher
+from visavis.metrics import Metrics
 from visavis.plugins import LauncherPlugin
 
 
-def _local(config: ComponentConfig, deployment: Any) -> Launcher:
+def _local(config: ComponentConfig, deployment: Any, metrics: Metrics) -> Launcher:
     from visavis.supervisor import LocalLauncher
 
-    return LocalLauncher(deployment)
+    return LocalLauncher(deployment, metrics=metrics)
 
 
 @hookimpl

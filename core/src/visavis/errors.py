@@ -67,5 +67,13 @@ class SessionError(VisavisError):
     """A session ended otherwise than by plan; the cause is chained."""
 
 
+class AtCapacity(SessionError):  # noqa: N818
+    """No further session is taken on. ``retry_after`` is in seconds."""
+
+    def __init__(self, message: str, *, retry_after: float, hint: str = "try again later") -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after
+
+
 class FloorRefused(VisavisError):  # noqa: N818
     """The speech floor is taken and its policy is ``refuse``."""

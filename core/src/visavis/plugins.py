@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # types alone: to list plugins loads neither numpy nor the av
     from visavis.interfaces.server import Server
     from visavis.interfaces.source import AudioSource
     from visavis.interfaces.transport import Transport
+    from visavis.metrics import Metrics
 
 
 class Kind(StrEnum):
@@ -92,9 +93,9 @@ class ServerPlugin(PluginRecord):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LauncherPlugin(PluginRecord):
-    """A launcher: ``factory(config, deployment)``, once a process."""
+    """A launcher: ``factory(config, deployment, metrics)``, once a process."""
 
-    factory: Callable[[Any, Any], Launcher]
+    factory: Callable[[Any, Any, Metrics], Launcher]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,9 +25,10 @@ R = TypeVar("R", bound=PluginRecord)
 
 OURS = {
     Kind.STORE: ("filesystem",),
-    Kind.SOURCE: ("file",),
+    Kind.SOURCE: ("agentsession", "datastream", "file"),
     Kind.RENDERER: ("onnxruntime",),
-    Kind.TRANSPORT: ("file",),
+    Kind.TRANSPORT: ("file", "livekit"),
+    Kind.SERVER: ("http",),
 }
 """The parts that this project publishes."""
 

@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 from visavis.interfaces.session import SessionHandle, SessionRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """How full it is. ``most`` is None where no number is known yet; ``retry_after`` is in seconds.
+
+    ``problem`` says in one sentence why no session would be started now; None if one would.
+    """
+
+    running: int
+    starting: int
+    most: int | None
+    problem: str | None = None
+    retry_after: float = 5.0
 
 
 class Launcher(ABC):
@@ -27,8 +42,15 @@ class Launcher(ABC):
 
     @abstractmethod
     async def start(self, request: SessionRequest) -> SessionHandle:
-        """Start a session and return once it runs. Raises a VisavisError if it cannot; no slot is lost then."""
+        """Start a session and return once it runs. Raises a VisavisError if it cannot; no slot is lost then.
+
+        Raises AtCapacity, before anything is joined, if it takes on no more.
+        """
 
     @abstractmethod
     async def sessions(self) -> list[SessionHandle]:
         """The sessions that run."""
+
+    @abstractmethod
+    async def capacity(self) -> Capacity:
+        """How full it is."""

@@ -18,6 +18,17 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+class SessionLimits(BaseModel):
+    """How long a session may last. None takes the deployment's figure; the smaller of two applies."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    idle_timeout_s: float | None = Field(default=None, gt=0, le=7 * 86_400)
+    """Seconds without speech after which it is ended."""
+    max_duration_s: float | None = Field(default=None, gt=0, le=7 * 86_400)
+    """Seconds after which it is ended, once what is being said has been said."""
+
+
 class SessionRequest(BaseModel):
     """What a caller asks for: an avatar, and options for each part, validated by that part's session model.
 
@@ -36,6 +47,8 @@ class SessionRequest(BaseModel):
     """This session's options for the transport."""
     renderer: dict[str, Any] = Field(default_factory=dict)
     """This session's options for the renderer."""
+    limits: SessionLimits = Field(default_factory=SessionLimits)
+    """How long it may last, where that is less than the deployment allows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +86,10 @@ class SessionStats:
     first_frame: float | None = None
     """Seconds from the pipeline's start until the transport had the first frame."""
     state: Literal["starting", "running", "closing", "closed"] = "starting"
+    avatar: str = ""
+    """The id of the avatar that is shown now."""
+    reason: str = ""
+    """Why it ended, once it has; the same words that the room was told."""
 
 
 @dataclass
@@ -83,6 +100,8 @@ class SessionContext:
     request: SessionRequest
     metrics: Metrics = field(default_factory=NoMetrics)
     resources: dict[type[Any], Any] = field(default_factory=dict)
+    reason: str = ""
+    """Why the session ends; set before its parts are closed."""
 
     def provide(self, kind: type[T], resource: T) -> None:
         """Put a resource (a room, say) where other parts of this session find it."""
@@ -142,8 +161,23 @@ class SessionHandle(ABC):
         """Open a segment, by the speech floor's policy."""
 
     @abstractmethod
-    async def close(self, reason: str = "closed") -> None:
-        """End the session; every open segment gets its PlaybackFinished first."""
+    async def swap(self, avatar: str) -> None:
+        """Show another avatar from the next frame on: same tracks, same speech.
+
+        Raises AvatarError if there is none of that id, or if its pictures are of another size or rate.
+        """
+
+    @property
+    @abstractmethod
+    def limits(self) -> SessionLimits:
+        """The limits that apply: the request's and the deployment's together. None: no limit."""
+
+    @abstractmethod
+    async def close(self, reason: str = "closed", *, finish: bool = False) -> None:
+        """End the session; every open segment gets its PlaybackFinished first.
+
+        ``finish`` lets what was begun be said to its end first, and refuses new speech. It returns at once.
+        """
 
     @abstractmethod
     async def wait(self) -> None:

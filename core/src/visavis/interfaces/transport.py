@@ -58,6 +58,9 @@ class TransportSession(ABC):
     async def drain(self) -> None:
         """Wait until everything taken has been played."""
 
+    async def announce(self, **facts: str) -> None:
+        """Tell the far end about the session (``state="ending"``, ``reason="..."``); a file has nobody to tell."""
+
     async def closed(self) -> str:
         """Wait until the far end is gone (the room, the viewer); returns the reason. A file never is."""
         await anyio.sleep_forever()

@@ -1,0 +1,1 @@
+"""A face for any LiveKit agent: AvatarSession, by an Avatar Server or inside the agent's own process."""

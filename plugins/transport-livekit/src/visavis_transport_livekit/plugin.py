@@ -1,0 +1,1 @@
+"""What the entry point names: the records, without the engine."""

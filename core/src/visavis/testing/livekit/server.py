@@ -178,3 +178,7 @@ class LiveKitServer:
             token = token.with_kind("agent")
         facts = {**(attributes or {}), **({"lk.publish_on_behalf": on_behalf_of} if on_behalf_of else {})}
         return str(token.with_attributes(facts).to_jwt() if facts else token.to_jwt())
+
+
+if __name__ == "__main__":
+    print(executable())

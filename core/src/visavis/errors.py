@@ -76,4 +76,4 @@ class AtCapacity(SessionError):  # noqa: N818
 
 
 class FloorRefused(VisavisError):  # noqa: N818
-    """The speech floor is taken and its policy is ``refuse``."""
+    """The speech floor is taken and its policy is ``refuse``, or the session is about to end."""

@@ -12,7 +12,7 @@ from visavis import workers
 from visavis.component import NoOptions
 from visavis.errors import SessionError
 from visavis.interfaces.renderer import RenderInput, RenderSession
-from visavis.interfaces.session import PlaybackFinished, SessionContext, SessionRequest
+from visavis.interfaces.session import PlaybackFinished, SessionContext, SessionLimits, SessionRequest
 from visavis.interfaces.source import AudioSource, SpeechWriter
 from visavis.interfaces.transport import Pacing
 from visavis.media import AudioFormat, VideoFrame
@@ -298,7 +298,15 @@ async def test_a_slow_renderer_costs_pictures_but_no_sound(anyio_backend: str) -
 async def test_a_session_in_which_nobody_speaks_is_closed() -> None:
     renderer, transport = FakeRenderer(), RecorderTransport(Pacing.REALTIME)
     context = SessionContext("idle", SessionRequest())
-    made = Session(context, renderer.load(), Batcher(renderer), transport, NoOptions(), [], idle_timeout=1.0)
+    made = Session(
+        context,
+        renderer.load(),
+        Batcher(renderer),
+        transport,
+        NoOptions(),
+        [],
+        limits=SessionLimits(idle_timeout_s=1.0),
+    )
     began = anyio.current_time()
     async with anyio.create_task_group() as tasks:
         await tasks.start(made.run)

@@ -35,8 +35,10 @@ class Limits(ComponentConfig):
 
     max_sessions: Annotated[int, Field(ge=1, le=100_000)] | Literal["auto"] = "auto"
     """Sessions at once; auto sets no fixed number."""
-    idle_timeout_s: Annotated[float, Field(gt=0, le=7 * 86_400)] = 600.0
-    """Seconds without speech after which a session in real time is ended."""
+    idle_timeout_s: Annotated[float, Field(gt=0, le=7 * 86_400)] | None = 600.0
+    """Seconds without speech after which a session in real time is ended; null for never."""
+    max_duration_s: Annotated[float, Field(gt=0, le=7 * 86_400)] | None = None
+    """Seconds after which a session in real time is ended, once what is being said has been said; null for never."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
+import anyio
 from pydantic import BaseModel, ConfigDict, Field
 
 from visavis.metrics import Metrics, NoMetrics
@@ -102,6 +103,12 @@ class SessionContext:
     resources: dict[type[Any], Any] = field(default_factory=dict)
     reason: str = ""
     """Why the session ends; set before its parts are closed."""
+    last_sign: float = float("-inf")
+    """When a part last said that somebody is there, in the event loop's seconds."""
+
+    def sign_of_life(self) -> None:
+        """Somebody is there (has joined, spoken, touched something): the idle timeout counts from now."""
+        self.last_sign = anyio.current_time()
 
     def provide(self, kind: type[T], resource: T) -> None:
         """Put a resource (a room, say) where other parts of this session find it."""

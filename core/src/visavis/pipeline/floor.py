@@ -48,11 +48,13 @@ class SpeechFloor:
         self._count = 0
         self._epoch = 0
         self._closed = False
+        self._refusal = ""
 
     # what writers do
 
     async def open(self, seat: Seat, format: AudioFormat) -> Segment:
         """Begin a segment for a seat, by the policy. Raises FloorRefused."""
+        self._check_open()
         if seat.segment is not None and not seat.segment.ended:
             log.info("segment %s is ended by a newer one of the same writer", seat.segment.id)
             seat.segment.close_input()
@@ -63,7 +65,8 @@ class SpeechFloor:
                 await self.interrupt()
         epoch = self._epoch
         async with self._turn:
-            await self._until(lambda: all(s.ended for s in self.segments))
+            await self._until(lambda: bool(self._refusal) or all(s.ended for s in self.segments))
+            self._check_open()
             self._count += 1
             segment = Segment(str(self._count), seat, await self._make_slicer(format), self)
             seat.segment = segment
@@ -72,6 +75,10 @@ class SpeechFloor:
                 self._finish(segment, interrupted=True)
             self.changed()
         return segment
+
+    def _check_open(self) -> None:
+        if self._refusal:
+            raise FloorRefused(self._refusal)
 
     async def interrupt(self) -> None:
         """Stop everything that is said or waits, by the pipeline's order of steps."""
@@ -86,6 +93,15 @@ class SpeechFloor:
     def buffered(self) -> float:
         """Seconds of sound that wait to be rendered."""
         return sum(s.slicer.buffered for s in self.segments)
+
+    def refuse(self, why: str) -> None:
+        """From now on no segment is begun, those that wait for their turn included; what was begun goes on."""
+        self._refusal = self._refusal or why
+        self.changed()
+
+    async def wait_silent(self) -> None:
+        """Wait until every segment that was begun has been finished."""
+        await self._until(lambda: not self.segments)
 
     # what the pipeline does
 
@@ -133,6 +149,7 @@ class SpeechFloor:
     def _finish(self, segment: Segment, *, interrupted: bool) -> None:
         self.segments.remove(segment)
         result = segment.finish(interrupted=interrupted)
+        self.changed()
         if self.on_finished is not None:
             self.on_finished(result)
 

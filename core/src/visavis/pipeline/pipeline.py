@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 import anyio
 import numpy as np
 
 from visavis.clock import FrameGrid
-from visavis.interfaces.renderer import LoadedAvatar
+from visavis.interfaces.renderer import LoadedAvatar, RenderFormat
 from visavis.interfaces.session import SessionStats
 from visavis.interfaces.transport import Pacing, TransportSession
 from visavis.media import AudioFormat, PairedFrame, Pcm, SpokenSpan, VideoFrame, silence
@@ -63,6 +64,16 @@ class _Item:
     video: VideoFrame | None
 
 
+@dataclass(eq=False)
+class _Swap:
+    """A change of avatar that was asked for."""
+
+    format: RenderFormat
+    drawing: Drawing[_Spoken]
+    switched: Callable[[], None]
+    done: anyio.Event = field(default_factory=anyio.Event)
+
+
 class Pipeline:
     """Ingest -> render -> present, for one session."""
 
@@ -79,6 +90,7 @@ class Pipeline:
         metrics: Metrics | None = None,
     ) -> None:
         self._format = avatar.format
+        self._batcher, self._seed = batcher, seed
         self._fps: Fraction = avatar.format.video.fps
         self._transport = transport
         self._realtime = transport.pacing is Pacing.REALTIME
@@ -98,6 +110,7 @@ class Pipeline:
         self._counter: FrameCounter | None = None
         self._published = anyio.Event()
         self._present = anyio.Lock()
+        self._swap: _Swap | None = None
         self._finishing = False
         self._began = self._last_spoken = anyio.current_time()
         self.epoch = 0
@@ -149,6 +162,8 @@ class Pipeline:
         while True:
             change = self.floor.change
             self.floor.complete()
+            if self._swap is not None:
+                await self._switch(self._swap)
             if len(self._ready) >= self._capacity:
                 await change.wait()
             elif not await self._render_one():
@@ -189,6 +204,34 @@ class Pipeline:
             await self._idle()
             return True
         return False
+
+    async def swap(self, avatar: LoadedAvatar, switched: Callable[[], None]) -> None:
+        """Draw with another avatar of the same format from the next picture on.
+
+        What the old one has heard is drawn by it first. ``switched`` is called in one step with the change; a call
+        that is cancelled before that changes nothing.
+        """
+        drawing: Drawing[_Spoken] = Drawing(self._batcher, avatar, seed=self._seed)
+        self._swap = swap = _Swap(avatar.format, drawing, switched)
+        self.floor.changed()
+        try:
+            await swap.done.wait()
+        finally:
+            if self._drawing is not drawing:
+                drawing.close()
+            if self._swap is swap:
+                self._swap = None
+
+    async def _switch(self, swap: _Swap) -> None:
+        while self._drawing.waiting:
+            self._queue(await self._drawing.flush(skip=self._skip()))
+        if self._swap is not swap:
+            return  # whoever asked has left meanwhile
+        old, self._drawing = self._drawing, swap.drawing
+        self._format, self._swap = swap.format, None
+        old.close()
+        swap.switched()
+        swap.done.set()
 
     def _must_flush(self, speaking: Segment | None) -> bool:
         """Whether what was heard must be drawn now, without further sound to look ahead into.

@@ -123,6 +123,8 @@ class Recorder(TransportSession):
         self.closes = 0
         self._end = 0.0  # when all that was taken will have been played
         self.far_end_gone = anyio.Event()
+        self.announced: list[dict[str, str]] = []
+        self.context: SessionContext | None = None
 
     @property
     def pacing(self) -> Pacing:
@@ -135,6 +137,14 @@ class Recorder(TransportSession):
         if self._pacing is Pacing.REALTIME:
             return self._wanted or AudioFormat(48_000, 1)
         return self._wanted
+
+    async def open(self, context: SessionContext) -> None:
+        """Keep the context."""
+        self.context = context
+
+    async def announce(self, **facts: str) -> None:
+        """Keep what the far end is told."""
+        self.announced.append(facts)
 
     async def publish(self, video: VideoFormat, audio: AudioFormat) -> None:
         """Note the formats."""

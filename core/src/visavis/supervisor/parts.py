@@ -1,33 +1,34 @@
-"""The parts of one process and the sessions that share them."""
+"""The parts of one process: store, renderer, transport, loaded avatars; and sessions made of them."""
 
 from __future__ import annotations
 
 import itertools
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import Any
 
 import anyio
-from anyio.abc import TaskGroup
 
 from visavis import workers
-from visavis.config import Deployment
-from visavis.errors import AvatarInvalid, SessionError
+from visavis.config import Deployment, Limits
+from visavis.errors import AvatarInvalid
 from visavis.interfaces.avatar import AvatarStore
-from visavis.interfaces.launcher import Launcher
 from visavis.interfaces.renderer import LoadedAvatar, Renderer
-from visavis.interfaces.session import SessionContext, SessionHandle, SessionRequest, SessionStats
+from visavis.interfaces.session import SessionContext, SessionLimits, SessionRequest, SessionStats
 from visavis.interfaces.source import AudioSource
 from visavis.interfaces.transport import Transport
 from visavis.metrics import Metrics, NoMetrics
 from visavis.pipeline.batcher import Batcher
-from visavis.session import Session, single
+from visavis.session import Loan, Session, single
 
 log = logging.getLogger("visavis.supervisor")
 
+ID_BYTES = 12
+"""Session ids cannot be guessed: whoever knows one may be taken for its owner."""
 KEPT_AVATARS = 4
 """Avatars that stay in memory although no session uses them, so that the next session starts at once."""
 
@@ -82,13 +83,22 @@ class Supervisor:
     @asynccontextmanager
     async def avatar(self, avatar_id: str) -> AsyncIterator[LoadedAvatar]:
         """An avatar in memory, shared by all sessions that use it at the time."""
-        loaded = await self._load(avatar_id)
+        loan = await self.lend(avatar_id)
         try:
-            yield loaded.avatar
+            yield loan.avatar
         finally:
+            loan.give_back()
+
+    async def lend(self, avatar_id: str) -> Loan:
+        """An avatar in memory until it is given back. Raises AvatarError, RendererError."""
+        loaded = await self._load(avatar_id)
+
+        def give_back() -> None:
             loaded.users -= 1
             loaded.turn = next(self._turns)
             self._unload_unused()
+
+        return Loan(loaded.avatar, give_back)
 
     async def _load(self, avatar_id: str) -> _Loaded:
         async with self._loading:
@@ -118,15 +128,50 @@ class Supervisor:
     # -- sessions
 
     @asynccontextmanager
-    async def session(self, request: SessionRequest) -> AsyncIterator[Session]:
-        """A session that is ready to ``run``. Raises ConfigError for options that do not fit."""
+    async def session(
+        self, request: SessionRequest, *, resources: Mapping[type[Any], Any] | None = None
+    ) -> AsyncIterator[Session]:
+        """A session that is ready to ``run``.
+
+        ``resources`` stand in its context from the start, by their types: a room that is connected already, say.
+        Raises ConfigError for options that do not fit (before anything is loaded), AvatarError, RendererError.
+        """
         options = self.deployment.transport.session_options(request.transport)
         heard = self.deployment.source.session_options(request.source)
-        sources: list[AudioSource] = [self.deployment.source.make(heard)]
-        context = SessionContext(secrets.token_hex(4), request, self.metrics)
-        async with self.avatar(request.avatar) as avatar:
-            timeout = self.deployment.limits.idle_timeout_s
-            yield Session(context, avatar, self._batcher, self.transport, options, sources, idle_timeout=timeout)
+        self.deployment.renderer.session_options(request.renderer)
+        loan = await self.lend(request.avatar)
+        try:
+            sources: list[AudioSource] = [self.deployment.source.make(heard)]
+            context = SessionContext(secrets.token_hex(ID_BYTES), request, self.metrics, dict(resources or {}))
+            session = Session(
+                context,
+                loan,
+                self._batcher,
+                self.transport,
+                options,
+                sources,
+                limits=effective(request.limits, self.deployment.limits),
+                lend=self.lend,
+            )
+        except BaseException:
+            loan.give_back()
+            raise
+        try:
+            yield session
+        finally:
+            session.release()
+
+
+def effective(asked: SessionLimits, deployment: Limits) -> SessionLimits:
+    """The limits that apply to a session: of each the smaller one."""
+    return SessionLimits(
+        idle_timeout_s=_smaller(asked.idle_timeout_s, deployment.idle_timeout_s),
+        max_duration_s=_smaller(asked.max_duration_s, deployment.max_duration_s),
+    )
+
+
+def _smaller(*seconds: float | None) -> float | None:
+    return min((given for given in seconds if given is not None), default=None)
 
 
 async def run_session(
@@ -135,10 +180,14 @@ async def run_session(
     *,
     metrics: Metrics | None = None,
     on_progress: Callable[[SessionStats], None] | None = None,
+    resources: Mapping[type[Any], Any] | None = None,
 ) -> SessionStats:
     """Run one session to its end and return its figures. Raises what made it fail, not a group."""
     try:
-        async with Supervisor(deployment, metrics=metrics) as supervisor, supervisor.session(request) as session:
+        async with (
+            Supervisor(deployment, metrics=metrics) as supervisor,
+            supervisor.session(request, resources=resources) as session,
+        ):
             async with anyio.create_task_group() as tasks:
                 if on_progress is not None:
                     tasks.start_soon(_report, session, on_progress)
@@ -156,65 +205,3 @@ async def _report(session: Session, on_progress: Callable[[SessionStats], None])
     while True:
         on_progress(await session.stats())
         await anyio.sleep(0.1)
-
-
-class LocalLauncher(Launcher):
-    """Runs sessions in this process. An async context manager around its supervisor and its tasks."""
-
-    def __init__(self, deployment: Deployment, *, metrics: Metrics | None = None) -> None:
-        self._supervisor = Supervisor(deployment, metrics=metrics)
-        most = deployment.limits.max_sessions
-        self._max = most if isinstance(most, int) else None
-        self._sessions: dict[str, Session] = {}
-        self._starting = 0
-        self._stack = AsyncExitStack()
-        self._tasks: TaskGroup
-
-    async def __aenter__(self) -> LocalLauncher:
-        """Make the parts."""
-        async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self._supervisor)
-            self._tasks = await stack.enter_async_context(anyio.create_task_group())
-            self._stack = stack.pop_all()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool | None:
-        """End all sessions and let go of the parts."""
-        for session in list(self._sessions.values()):
-            await session.close("the launcher closes")
-        return await self._stack.__aexit__(kind, error, trace)
-
-    async def start(self, request: SessionRequest) -> SessionHandle:
-        """Start a session; returns once frames can flow. Raises SessionError when full, or why it cannot start."""
-        if self._max is not None and len(self._sessions) + self._starting >= self._max:
-            raise SessionError(f"all {self._max} sessions are taken", hint="try again later")
-        self._starting += 1
-        try:
-            session: Session = await self._tasks.start(self._run, request)
-        finally:
-            self._starting -= 1
-        return session
-
-    async def _run(self, request: SessionRequest, *, task_status: anyio.abc.TaskStatus[Session]) -> None:
-        started = False
-        try:
-            async with self._supervisor.session(request) as session:
-                async with anyio.create_task_group() as tasks:
-                    await tasks.start(session.run)
-                    self._sessions[session.id] = session
-                    started = True
-                    task_status.started(session)
-                self._sessions.pop(session.id, None)
-        except Exception as error:  # noqa: BLE001 - one session's failure must not end the others
-            cause = single(error)
-            if not started:
-                raise cause from None
-            # It ends alone: its cause is with whoever waits on its handle, and in the log.
-            log.error("a session failed: %s", cause)
-            self._sessions = {k: s for k, s in self._sessions.items() if not s.over}
-
-    async def sessions(self) -> list[SessionHandle]:
-        """The sessions that run."""
-        return list(self._sessions.values())

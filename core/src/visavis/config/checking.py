@@ -19,21 +19,30 @@ from visavis.plugins import Kind
 from visavis.registry import Installed, Registry
 
 PART_KINDS = (Kind.STORE, Kind.SOURCE, Kind.RENDERER, Kind.TRANSPORT, Kind.SERVER, Kind.LAUNCHER)
-SECTIONS = (*(kind.value for kind in PART_KINDS), "limits", "session")
+SECTIONS = (*(kind.value for kind in PART_KINDS), "limits", "prewarm", "session")
 _START = Mark(1, 1, 1, 1)
 
 
 class Checker:
-    """Checks one tree. ``forced`` names the plugins of some kinds, whatever the file says.
+    """Checks one tree. ``forced`` names the plugins of some kinds, whatever the file says; ``defaults`` those of
+    sections that are missing.
 
     The session's options of a forced kind are left alone: whoever forces the part brings them.
     """
 
-    def __init__(self, registry: Registry, folder: Path, forced: Mapping[Kind, str], secrets: Secrets) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        folder: Path,
+        forced: Mapping[Kind, str],
+        secrets: Secrets,
+        defaults: Mapping[Kind, str] = DEFAULT_USE,
+    ) -> None:
         self.problems: list[Problem] = []
         self._registry = registry
         self._folder = folder
         self._forced = forced
+        self._defaults = defaults
         self._secrets = secrets
         self._marks: dict[Kind, Mark | None] = {}
 
@@ -42,13 +51,13 @@ class Checker:
         self._sections(tree)
         installed = {kind: self._find(kind, tree) for kind in PART_KINDS}
         parts = {kind: self._part(item, tree) for kind, item in installed.items() if item is not None}
-        limits = self._limits(tree)
+        limits, prewarm = self._limits(tree), self._prewarm(tree)
         session = self._session(tree, {k: item for k, item in installed.items() if item is not None})
         self._shared({kind: item for kind, item in installed.items() if item is not None})
         whole = {kind.value: part for kind, part in parts.items() if part is not None}
         if self.problems or limits is None or not {"store", "source", "renderer", "transport"} <= whole.keys():
             return None
-        return Deployment(**whole, limits=limits, session=session, path=path)
+        return Deployment(**whole, limits=limits, session=session, prewarm=prewarm, path=path)
 
     def _add(self, path: str, what: str, fix: str = "", mark: Mark | None = None) -> None:
         self.problems.append(Problem(path, what, fix, mark))
@@ -86,7 +95,7 @@ class Checker:
 
     def _use(self, kind: Kind, entry: Entry | None) -> tuple[str | None, Mark | None]:
         """Which plugin to use (None if that cannot be told), and where the file says so."""
-        default = self._forced.get(kind) or DEFAULT_USE.get(kind)
+        default = self._forced.get(kind) or self._defaults.get(kind)
         if entry is None:
             return default, None
         table = entry.value
@@ -169,6 +178,16 @@ class Checker:
             return None
         fitted: Limits | None = self._fit(table, Limits, Place(("limits",), entry.mark, "limits"), None)
         return fitted
+
+    def _prewarm(self, tree: Table) -> tuple[str, ...]:
+        value = tree.get("prewarm")
+        if value is None or (isinstance(value, Scalar) and value.value is None):
+            return ()
+        said = plain(value)
+        if isinstance(said, list) and all(isinstance(item, str) and item for item in said):
+            return tuple(dict.fromkeys(said))
+        self._add("prewarm", "a list of avatar ids is wanted", "write `prewarm: [mira]`", value.mark)
+        return ()
 
     def _mapping(self, entry: Entry, path: str) -> Table | None:
         if isinstance(entry.value, Table):

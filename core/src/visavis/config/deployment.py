@@ -11,7 +11,8 @@ from pydantic import Field
 
 from visavis.component import ComponentConfig
 from visavis.config.fitting import Place, fit
-from visavis.config.problems import report_of
+from visavis.config.problems import Problem, report_of
+from visavis.config.secrecy import Secrets
 from visavis.config.tree import Table, tree_of
 from visavis.errors import PluginError
 from visavis.interfaces.session import SessionRequest
@@ -26,6 +27,13 @@ DEFAULT_USE: Final[Mapping[Kind, str]] = {
     Kind.LAUNCHER: "local",
 }
 """Which plugin stands in for a section that the file leaves out."""
+SERVING_USE: Final[Mapping[Kind, str]] = {
+    **DEFAULT_USE,
+    Kind.SOURCE: "datastream",
+    Kind.TRANSPORT: "livekit",
+    Kind.SERVER: "http",
+}
+"""The same where the file is to be served: rooms instead of files."""
 SESSION_KINDS: Final = (Kind.SOURCE, Kind.TRANSPORT, Kind.RENDERER)
 """The parts that take options for one session."""
 
@@ -69,7 +77,11 @@ class Part:
         place = Place(("session", self.kind.value), None, f"{self.kind.value} {self.name} ({self.origin})")
         options, problems = fit(table, self.record.session, place)
         if options is None:
-            raise report_of(problems, "", [], frozenset())
+            secrets = Secrets()
+            secrets.note_tree(table)
+            secrets.note_fields(table, self.record.session)
+            told = [Problem(p.path, secrets.blot(p.what), secrets.blot(p.fix), p.mark) for p in problems]
+            raise report_of(told, "", [], frozenset())
         checked: ComponentConfig = options
         return checked
 
@@ -86,6 +98,8 @@ class Deployment:
     launcher: Part | None = None
     limits: Limits = field(default_factory=Limits)
     session: SessionRequest | None = None
+    prewarm: tuple[str, ...] = ()
+    """Ids of avatars that are loaded at the start and stay in memory."""
     path: Path | None = None
 
     def part(self, kind: Kind) -> Part:

@@ -10,8 +10,9 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, SecretBytes, SecretStr, ValidationError
 
+from visavis.component import looks_secret
 from visavis.config.problems import Mark, Problem
-from visavis.config.secrecy import kinds_in, looks_secret
+from visavis.config.secrecy import kinds_in
 from visavis.config.tree import Items, Scalar, Table, Value, path_text, plain
 
 M = TypeVar("M", bound=BaseModel)

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from visavis.config.checking import Checker
-from visavis.config.deployment import Deployment
+from visavis.config.deployment import DEFAULT_USE, SERVING_USE, Deployment
 from visavis.config.environment import expand
 from visavis.config.problems import Mark, Problem, report_of
 from visavis.config.secrecy import Secrets, guarded_line, suspicious
-from visavis.config.tree import MAX_BYTES, Table, read_tree, tree_of
+from visavis.config.tree import MAX_BYTES, Entry, Table, read_tree, tree_of
 from visavis.errors import ConfigError
 from visavis.plugins import Kind
 from visavis.registry import Registry
@@ -24,12 +24,13 @@ def load_deployment(
     *,
     env: Mapping[str, str] = os.environ,
     forced: Mapping[Kind, str] | None = None,
+    defaults: Mapping[Kind, str] = DEFAULT_USE,
 ) -> Deployment:
     """Read and check a deployment file; nothing is started and no engine is imported.
 
     ``forced`` names the plugins of some kinds whatever the file says (a section's options count only if the section
-    is for that plugin). Relative paths are relative to the file. Raises ConfigError with every problem, each at its
-    line.
+    is for that plugin), ``defaults`` those of sections that are missing. Relative paths are relative to the file.
+    Raises ConfigError with every problem, each at its line.
     """
     where = Path(path)
     shown = str(where)
@@ -40,9 +41,10 @@ def load_deployment(
         hidden = {p.mark.line for p in problems if p.mark and guarded_line(lines, p.mark.line)}
         raise report_of([_discreet(p, hidden, lines) for p in problems], shown, lines, frozenset(hidden))
     problems += expand(tree, env)
+    _supply_store(tree, where.absolute().parent, defaults)
     secrets = Secrets()
     secrets.note_tree(tree)
-    checker = Checker(registry, where.absolute().parent, forced or {}, secrets)
+    checker = Checker(registry, where.absolute().parent, forced or {}, secrets, defaults)
     deployment = checker.deployment(tree, where)
     problems += checker.problems
     if problems or deployment is None:
@@ -58,6 +60,7 @@ def make_deployment(
     *,
     folder: Path | None = None,
     forced: Mapping[Kind, str] | None = None,
+    defaults: Mapping[Kind, str] = DEFAULT_USE,
 ) -> Deployment:
     """A deployment from Python's own dictionaries, by the same rules. Relative paths are relative to ``folder``.
 
@@ -65,9 +68,10 @@ def make_deployment(
     """
     tree = tree_of(sections)
     assert isinstance(tree, Table)
+    _supply_store(tree, (folder or Path()).absolute(), defaults)
     secrets = Secrets()
     secrets.note_tree(tree)
-    checker = Checker(registry, (folder or Path()).absolute(), forced or {}, secrets)
+    checker = Checker(registry, (folder or Path()).absolute(), forced or {}, secrets, defaults)
     deployment = checker.deployment(tree, None)
     if deployment is None:
         blotted = [Problem(p.path, secrets.blot(p.what), secrets.blot(p.fix)) for p in checker.problems]
@@ -78,6 +82,28 @@ def make_deployment(
 def default_deployment(registry: Registry) -> Deployment:
     """What a missing file means: every section at its default. Raises ConfigError if a default is not installed."""
     return make_deployment({}, registry)
+
+
+def serving_deployment(
+    registry: Registry, path: str | os.PathLike[str] | None = None, *, env: Mapping[str, str] = os.environ
+) -> Deployment:
+    """What ``visavis serve`` runs: a file, or without one every section at its default for a server.
+
+    Missing sections mean rooms (``livekit``, ``datastream``, ``http``) instead of files, and the avatars of
+    ``assets/avatars`` beside the file (without one: in the working folder) if there is such a folder, else the sample
+    avatars. Raises ConfigError with every problem.
+    """
+    if path is not None:
+        return load_deployment(path, registry, env=env, defaults=SERVING_USE)
+    return make_deployment({}, registry, defaults=SERVING_USE)
+
+
+def _supply_store(tree: Table, folder: Path, defaults: Mapping[Kind, str]) -> None:
+    """What is served without a word about the store: the folder of avatars that stands there, if one does."""
+    root = folder / "assets" / "avatars"
+    if defaults is SERVING_USE and Kind.STORE.value not in tree.entries and root.is_dir():
+        section = tree_of({"use": defaults[Kind.STORE], "root": str(root)})
+        tree.entries[Kind.STORE.value] = Entry(Kind.STORE.value, section)
 
 
 def _read(where: Path) -> str:

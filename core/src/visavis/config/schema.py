@@ -38,6 +38,8 @@ def deployment_schema(registry: Registry) -> Schema:
                 _define(definitions, f"session.{kind.value}.{item.name}", item.record.session)
     _define(definitions, "limits", Limits)
     properties["limits"] = {"$ref": "#/$defs/limits", "description": "How much this deployment takes on."}
+    described = "Avatars that are loaded at the start and stay in memory, by their ids."
+    properties["prewarm"] = {"type": "array", "items": {"type": "string", "minLength": 1}, "description": described}
     properties["session"] = _session(definitions)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

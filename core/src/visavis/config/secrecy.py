@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any, Final, get_args
 
 from pydantic import BaseModel, SecretBytes, SecretStr
 
+from visavis.component import looks_secret, password_in
 from visavis.config.tree import Items, Scalar, Table, Value, scalars
 
-_KEY = re.compile(
-    r"(api|access|private|signing|encryption)[-_]?key|secret|token|passw(or)?d|passphrase|credential|\bauth|bearer",
-    re.IGNORECASE,
-)
-_IN_URL = re.compile(r"://[^/\s:@]*:[^/\s@]+@")
 _SHORTEST: Final = 4
 """Shorter values are not blotted out of messages: every 1 in them would become stars."""
 
@@ -37,7 +32,7 @@ class Secrets:
     def note_tree(self, value: Value) -> None:
         """Note what looks like a secret: by its key, by a password inside an address, by where it came from."""
         if isinstance(value, Scalar):
-            if value.expanded or (isinstance(value.value, str) and _IN_URL.search(value.value)):
+            if value.expanded or (isinstance(value.value, str) and password_in(value.value)):
                 self.note(value)
         elif isinstance(value, Items):
             for item in value.items:
@@ -71,14 +66,9 @@ class Secrets:
         return text
 
 
-def looks_secret(key: str) -> bool:
-    """Whether a key's name says that its value is a secret."""
-    return _KEY.search(key) is not None
-
-
 def suspicious(text: str) -> bool:
     """Whether a line of the file may hold a secret, comments included."""
-    return looks_secret(text) or "${" in text or _IN_URL.search(text) is not None
+    return looks_secret(text) or "${" in text or password_in(text)
 
 
 def kinds_in(annotation: Any) -> Iterator[type[Any]]:

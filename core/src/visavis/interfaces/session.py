@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import anyio
 from pydantic import BaseModel, ConfigDict, Field
 
+from visavis.component import discreet
 from visavis.metrics import Metrics, NoMetrics
 
 if TYPE_CHECKING:
@@ -33,10 +34,11 @@ class SessionLimits(BaseModel):
 class SessionRequest(BaseModel):
     """What a caller asks for: an avatar, and options for each part, validated by that part's session model.
 
-    Serialisable; holds no live objects.
+    Serialisable; holds no live objects. Its options may hold secrets (a room's token): these are in what
+    ``model_dump`` gives, and in nothing that is shown.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True)
 
     avatar: str = Field(default="mira", min_length=1, max_length=200)
     """The id of the avatar: its file's name without .hvia."""
@@ -50,6 +52,10 @@ class SessionRequest(BaseModel):
     """This session's options for the renderer."""
     limits: SessionLimits = Field(default_factory=SessionLimits)
     """How long it may last, where that is less than the deployment allows."""
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """What ``repr`` and ``str`` show: everything but secrets."""
+        return [(name, discreet(value)) for name, value in super().__repr_args__()]
 
 
 @dataclass(frozen=True, slots=True)

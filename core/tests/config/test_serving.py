@@ -81,7 +81,9 @@ def test_a_request_never_shows_its_token() -> None:
 
 
 def test_refused_options_do_not_quote_the_token(load: Load) -> None:
-    made = load("transport: {use: livekit}\nsession: {transport: {room: r, token: some-other-token}}")
+    made = load(
+        "source: {use: datastream}\ntransport: {use: livekit}\nsession: {transport: {room: r, token: some-other-token}}"
+    )
     assert "some-other-token" not in repr(made)
     assert made.session is not None
     for wrong in ({"token": TOKEN}, {"room": "r", "token": [TOKEN]}, {"room": "r", "tokn": TOKEN, "url": TOKEN}):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Literal
 
 from pydantic import Field
-
 from visavis.component import ComponentConfig
 from visavis.media import MAX_CHANNELS, MAX_RATE, MIN_RATE
 

@@ -42,6 +42,7 @@ class PluginRecord:
     ``name`` is what follows ``use:`` (lower case, digits, hyphens); ``summary`` one line for lists.
     ``config`` validates the deployment's options, ``session`` those of one session.
     ``provides`` and ``requires`` name what parts of one session share (``livekit.room``, say).
+    ``host`` is empty for what `visavis run` can run; else one sentence on the program that starts sessions with it.
     """
 
     name: str
@@ -50,6 +51,7 @@ class PluginRecord:
     session: type[ComponentConfig] = NoOptions
     provides: frozenset[str] = field(default_factory=frozenset)
     requires: frozenset[str] = field(default_factory=frozenset)
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,9 @@ def run(
 
     output = output_of(ctx)
     loaded = load_deployment(deployment, Registry.discover())
+    for part in loaded.parts():
+        if part.record.host:
+            raise BadInput(f"the {part.kind.value} {part.name!r} cannot be run from here", hint=part.record.host)
     if loaded.session is None:
         raise BadInput(
             f"{deployment} has no section `session`, so there is nothing to run",

@@ -41,7 +41,7 @@ logging: {{level: info, json: false, pion_level: error}}
 """
 
 
-class LiveKitMissing(RuntimeError):
+class LiveKitMissing(RuntimeError):  # noqa: N818 - it is named after what it says
     """There is no livekit-server and none can be built; the message says what to install."""
 
 
@@ -181,4 +181,4 @@ class LiveKitServer:
 
 
 if __name__ == "__main__":
-    print(executable())
+    print(executable())  # noqa: T201 - this is what it is run for

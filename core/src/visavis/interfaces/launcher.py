@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from visavis.errors import SessionError
 from visavis.interfaces.session import SessionHandle, SessionRequest
 
 
@@ -54,3 +55,10 @@ class Launcher(ABC):
     @abstractmethod
     async def capacity(self) -> Capacity:
         """How full it is."""
+
+    async def rehearse(self, avatar: str, frames: int) -> list[float]:
+        """Draw so many pictures for nobody, and say how many seconds each took: a benchmark while it runs.
+
+        Raises AvatarError, RendererError; SessionError by a launcher that cannot do it.
+        """
+        raise SessionError("this launcher draws for sessions alone", hint="measure with `visavis bench`")

@@ -93,3 +93,7 @@ class LocalLauncher(Launcher):
         if self._most is not None and running + self._starting >= self._most:
             problem = f"all {self._most} sessions are taken"
         return Capacity(running, self._starting, self._most, problem, RETRY_AFTER)
+
+    async def rehearse(self, avatar: str, frames: int) -> list[float]:
+        """Draw so many pictures for nobody; returns the seconds each took. Raises AvatarError, RendererError."""
+        return await self.supervisor.rehearse(avatar, frames)

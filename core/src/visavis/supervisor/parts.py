@@ -24,6 +24,7 @@ from visavis.interfaces.transport import Transport
 from visavis.metrics import Metrics, NoMetrics
 from visavis.pipeline.batcher import Batcher
 from visavis.session import Loan, Session, single
+from visavis.supervisor.rehearsing import rehearse
 
 log = logging.getLogger("visavis.supervisor")
 
@@ -99,6 +100,11 @@ class Supervisor:
             self._unload_unused()
 
         return Loan(loaded.avatar, give_back)
+
+    async def rehearse(self, avatar_id: str, frames: int) -> list[float]:
+        """Draw so many pictures for nobody; returns the seconds each took. Raises AvatarError, RendererError."""
+        async with self.avatar(avatar_id) as avatar:
+            return await rehearse(avatar, self._batcher, frames)
 
     async def _load(self, avatar_id: str) -> _Loaded:
         async with self._loading:

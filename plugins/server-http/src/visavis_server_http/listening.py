@@ -1,0 +1,143 @@
+"""The listener: uvicorn, with bounds to headers and connections, and its own refusals in our form."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import h11
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from visavis.errors import BadInput
+
+from visavis_server_http.options import HttpServerOptions
+
+log = logging.getLogger("visavis.server.http")
+
+
+class Listener(uvicorn.Server):
+    """Serves an application until ``should_exit``; signals are not its business."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are left to whoever runs the server."""
+        yield
+
+
+def listener(app: ASGIApp, options: HttpServerOptions) -> Listener:
+    """A listener for an application."""
+    bound = type("BoundProtocol", (StrictProtocol,), {"options": options})
+    config = uvicorn.Config(
+        app,
+        http=bound,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        h11_max_incomplete_event_size=options.max_header_bytes,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=5,
+        proxy_headers=False,
+    )
+    return Listener(config)
+
+
+def bind(options: HttpServerOptions) -> socket.socket:
+    """A socket on the address. Raises BadInput if it cannot be had."""
+    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+    found: socket.socket | None = None
+    try:
+        host = options.host.removeprefix("[").removesuffix("]")
+        found = socket.socket(family, socket.SOCK_STREAM)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind((host, options.port))
+        found.listen(256)
+        found.setblocking(False)
+    except OSError as error:
+        if found is not None:
+            found.close()
+        what = f"{options.host}:{options.port} cannot be listened on: {error.strerror or error}"
+        raise BadInput(what, hint="choose another with --host and --port") from error
+    return found
+
+
+class StrictProtocol(H11Protocol):
+    """One connection: headers come in time and are short, and what is no HTTP is answered in JSON."""
+
+    options: HttpServerOptions
+
+    def connection_made(self, transport: Any) -> None:
+        """A client is there; its headers have so long to come."""
+        super().connection_made(transport)
+        self._slow: Any = None
+        if len(self.connections) > self.options.max_connections:
+            self._refuse(503, "TOO_MANY_CONNECTIONS", "the server has too many connections; try again later")
+            return
+        self._watch()
+
+    def _watch(self) -> None:
+        self._slow = self.loop.call_later(self.options.header_timeout_s, self._too_slow)
+
+    def _unwatch(self) -> None:
+        if self._slow is not None:
+            self._slow.cancel()
+            self._slow = None
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came. Headers that began must end in time, however they trickle."""
+        if self.transport.is_closing():
+            return
+        before = self.cycle
+        super().data_received(data)
+        if self.cycle is not before:
+            self._unwatch()
+        elif self._slow is None and not self._busy(before):
+            self._watch()
+
+    @staticmethod
+    def _busy(cycle: Any) -> bool:
+        """Whether a request is being served (there is none before the first)."""
+        return cycle is not None and not cycle.response_complete
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone."""
+        self._unwatch()
+        super().connection_lost(exc)
+
+    def _too_slow(self) -> None:
+        self._slow = None
+        if self.transport.is_closing() or self._busy(self.cycle):
+            return
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            self._refuse(408, "HEADER_TIMEOUT", f"the headers did not come within {self.options.header_timeout_s:g} s")
+        else:
+            self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP, or whose headers are too long."""
+        if len(self.conn.trailing_data[0]) >= self.options.max_header_bytes:
+            self._refuse(431, "HEADERS_TOO_LARGE", f"headers may have {self.options.max_header_bytes} bytes")
+        else:
+            self._refuse(400, "MALFORMED_REQUEST", "that is no HTTP/1.1 request")
+
+    def _refuse(self, status: int, code: str, message: str) -> None:
+        body = json.dumps({"error": message, "code": code, "details": {}}).encode()
+        head = f"HTTP/1.1 {status} {_PHRASE[status]}\r\nContent-Type: application/json\r\n"
+        head += f"Content-Length: {len(body)}\r\nConnection: close\r\n"
+        head += "Retry-After: 5\r\n\r\n" if status == 503 else "\r\n"
+        self.transport.write(head.encode() + body)
+        self.transport.close()
+
+
+_PHRASE = {
+    400: "Bad Request",
+    408: "Request Timeout",
+    431: "Request Header Fields Too Large",
+    503: "Service Unavailable",
+}

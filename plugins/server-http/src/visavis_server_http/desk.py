@@ -68,7 +68,9 @@ class Desk(Doorkeeper):
         super().__init__(settings)
         self.metrics = metrics or NoMetrics()
         self.draining = False
-        self._launcher, self._store = launcher, store
+        self.launcher, self.store = launcher, store
+        self.warm = False
+        """Whether avatars have been loaded ahead."""
         self._dialling = Dialling.of(
             settings.livekit_url, settings.allow_livekit_urls, loopback=is_loopback(settings.host)
         )
@@ -165,7 +167,7 @@ class Desk(Doorkeeper):
         """Raise ApiError 429 or 503 if no further session is taken on."""
         if caller.max_sessions is not None and len(self._ledger.active(caller)) >= caller.max_sessions:
             raise errors.too_many(f"this key has all its {caller.max_sessions} sessions", 5.0, limit="max_sessions")
-        full = await self._launcher.capacity()
+        full = await self.launcher.capacity()
         if full.problem is not None:
             raise errors.unavailable(
                 "AT_CAPACITY", full.problem, full.retry_after, running=full.running, most=full.most
@@ -185,7 +187,7 @@ class Desk(Doorkeeper):
                 if held is not None:
                     await self._end(held, "replaced by a new session", finish=False)
                 with anyio.fail_after(self.settings.start_timeout_s):
-                    entry.handle = await self._launcher.start(request)
+                    entry.handle = await self.launcher.start(request)
             if entry.handle is None:
                 self._failed(entry, ApiError(409, "SESSION_STOPPED", f"it was stopped: {entry.stopping}"), "cancelled")
                 return
@@ -328,7 +330,7 @@ class Desk(Doorkeeper):
 
     async def capacity(self) -> Capacity:
         """How full the server is."""
-        return await self._launcher.capacity()
+        return await self.launcher.capacity()
 
     def active(self) -> int:
         """How many sessions start or run, of all callers."""
@@ -342,7 +344,7 @@ class Desk(Doorkeeper):
 
     async def avatars(self) -> list[AvatarEntry]:
         """All avatars, those that cannot be used with their reason."""
-        return await self._store.list()
+        return await self.store.list()
 
     async def usable_avatar(self, avatar_id: str) -> AvatarEntry:
         """The avatar of an id. Raises ApiError 404 AVATAR_NOT_FOUND or 422 AVATAR_INVALID."""
@@ -359,7 +361,7 @@ class Desk(Doorkeeper):
         """An avatar's file; whoever asks closes it. Raises ApiError 404 AVATAR_NOT_FOUND or 422 AVATAR_INVALID."""
         await self.usable_avatar(avatar_id)
         try:
-            return await self._store.open(avatar_id)
+            return await self.store.open(avatar_id)
         except AvatarError as error:
             raise errors.from_avatar(error) from None
 
@@ -367,7 +369,7 @@ class Desk(Doorkeeper):
         """Draw so many pictures for nobody; returns the seconds each took. Raises ApiError."""
         await self.usable_avatar(avatar_id)
         try:
-            return await self._launcher.rehearse(avatar_id, frames)
+            return await self.launcher.rehearse(avatar_id, frames)
         except VisavisError as error:
             raise errors.from_start(error) from None
 

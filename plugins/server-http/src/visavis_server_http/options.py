@@ -92,6 +92,8 @@ class HttpServerOptions(ComponentConfig):
     """How long the body of a request may take; audio that is streamed may take that long between two pieces."""
     start_timeout_s: Seconds = 30.0
     """How long a session may take to start."""
+    load_ahead: Annotated[int, Field(ge=0, le=64)] = 1
+    """How many avatars are loaded when the server starts, those of the folder before the sample avatar."""
     drain_timeout_s: Annotated[float, Field(ge=0, le=86_400)] = 30.0
     """How long sentences that were begun may go on after SIGTERM."""
     keep_ended_s: Annotated[float, Field(ge=0, le=30 * 86_400)] = 3600.0

@@ -60,12 +60,14 @@ async def readiness(desk: Desk) -> tuple[ReadyGiven, float]:
     problem, wait = full.problem, full.retry_after
     status: Literal["ready", "not_ready", "at_capacity"] = "at_capacity" if problem else "ready"
     code = "AT_CAPACITY" if problem else None
+    if not desk.warm:
+        status, problem, code, wait = "not_ready", "avatars are being loaded", "NOT_READY", 2.0
     if desk.draining:
         status, problem, code, wait = "not_ready", "the server shuts down", "SERVER_DRAINING", 30.0
     left = None if full.most is None else max(0, full.most - full.running - full.starting)
     given = ReadyGiven(
         status=status,
-        model_ready=not desk.draining,
+        model_ready=desk.warm and not desk.draining,
         active_sessions=desk.active(),
         available_sessions=0 if problem else left,
         max_sessions=full.most,

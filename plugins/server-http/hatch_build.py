@@ -18,7 +18,7 @@ class PageClient(BuildHookInterface[Any]):
         vendor = self._vendor()
         try:
             vendor.fetch()
-        except vendor.VendorMissing as problem:
+        except vendor.VendorError as problem:
             self.app.display_warning(f"visavis-server-http: its page will lack LiveKit's client: {problem}")
 
     def _vendor(self) -> ModuleType:

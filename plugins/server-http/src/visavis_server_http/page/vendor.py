@@ -32,7 +32,7 @@ _LARGEST = 32 * 1024 * 1024
 _PATIENCE_S = 180
 
 
-class VendorMissing(RuntimeError):
+class VendorError(RuntimeError):
     """The client could not be had; the message says why and what to do."""
 
 
@@ -47,7 +47,7 @@ def present(folder: Path = FOLDER) -> bool:
 def fetch(folder: Path = FOLDER, tarball: Path | None = None) -> Path:
     """Put the client and its licence into ``folder`` unless they are there; return the script's path.
 
-    ``tarball`` is a file made by ``npm pack``; without it npm is asked for one. Raises VendorMissing.
+    ``tarball`` is a file made by ``npm pack``; without it npm is asked for one. Raises VendorError.
     """
     if not present(folder):
         data = _read(tarball) if tarball is not None else _packed()
@@ -59,31 +59,37 @@ def _packed() -> bytes:
     """The bytes of the published tarball, by npm, with whatever it is configured to fetch from."""
     npm = shutil.which("npm")
     if npm is None:
-        raise VendorMissing(f"npm is not on PATH: install Node.js with npm, then run `{COMMAND}`")
+        raise VendorError(f"npm is not on PATH: install Node.js with npm, then run `{COMMAND}`")
     with tempfile.TemporaryDirectory(prefix="visavis-npm-") as folder:
         ask = [npm, "pack", f"{PACKAGE}@{VERSION}", "--ignore-scripts", "--silent", "--fetch-retries=1"]
         env = {**os.environ, "npm_config_update_notifier": "false"}
         try:
             ran = subprocess.run(  # noqa: S603 - our own words, no shell
-                ask, cwd=folder, env=env, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=_PATIENCE_S
+                ask,
+                cwd=folder,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                check=False,
+                timeout=_PATIENCE_S,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise VendorMissing(f"npm did not deliver {PACKAGE} {VERSION}: {type(error).__name__}") from error
+            raise VendorError(f"npm did not deliver {PACKAGE} {VERSION}: {type(error).__name__}") from error
         made = sorted(Path(folder).glob("*.tgz"))
         if ran.returncode or len(made) != 1:
-            raise VendorMissing(f"npm did not deliver {PACKAGE} {VERSION} (exit status {ran.returncode})")
+            raise VendorError(f"npm did not deliver {PACKAGE} {VERSION} (exit status {ran.returncode})")
         return _read(made[0])
 
 
 def _read(tarball: Path) -> bytes:
-    """A tarball's bytes. Raises VendorMissing if it cannot be read or is absurdly large."""
+    """A tarball's bytes. Raises VendorError if it cannot be read or is absurdly large."""
     try:
         with tarball.open("rb") as file:
             data = file.read(_LARGEST + 1)
     except OSError as error:
-        raise VendorMissing(f"{tarball}: {error.strerror or error}") from error
+        raise VendorError(f"{tarball}: {error.strerror or error}") from error
     if len(data) > _LARGEST:
-        raise VendorMissing(f"{tarball}: larger than {_LARGEST} bytes")
+        raise VendorError(f"{tarball}: larger than {_LARGEST} bytes")
     return data
 
 
@@ -91,7 +97,7 @@ def _unpack(data: bytes, folder: Path) -> None:
     """Check the tarball against its pin and write the members we ship, the script last and whole."""
     found = base64.b64encode(hashlib.sha512(data).digest()).decode("ascii")
     if found != TARBALL_SHA512:
-        raise VendorMissing(
+        raise VendorError(
             f"the tarball is not {PACKAGE} {VERSION} as published: sha512-{found}, not sha512-{TARBALL_SHA512}"
         )
     try:
@@ -100,10 +106,10 @@ def _unpack(data: bytes, folder: Path) -> None:
             for name, member in reversed(_MEMBERS.items()):
                 file = archive.extractfile(member)
                 if file is None:
-                    raise VendorMissing(f"{PACKAGE} {VERSION} holds no {member}")
+                    raise VendorError(f"{PACKAGE} {VERSION} holds no {member}")
                 _replace(folder / name, file.read())
     except OSError as error:
-        raise VendorMissing(f"{folder}: cannot be written: {error.strerror or error}") from error
+        raise VendorError(f"{folder}: cannot be written: {error.strerror or error}") from error
 
 
 def _replace(path: Path, data: bytes) -> None:
@@ -123,7 +129,7 @@ def main(arguments: list[str]) -> int:
     """``[TARBALL]``: fetch the client, or take it from a tarball. Exit status 0, or 1 with a line on stderr."""
     try:
         path = fetch(tarball=Path(arguments[0]) if arguments else None)
-    except VendorMissing as error:
+    except VendorError as error:
         sys.stderr.write(f"{error}\n")
         return 1
     sys.stdout.write(f"{PACKAGE} {VERSION}: {path}\n")

@@ -1,17 +1,22 @@
-"""Fixtures for tests that need a real LiveKit server. VISAVIS_REQUIRE_LIVEKIT=1 turns a missing one into a failure."""
+"""Fixtures for tests that need a real LiveKit server or a browser.
+
+VISAVIS_REQUIRE_LIVEKIT=1 turns a missing one into a failure; without it such a test is skipped.
+"""
 
 from __future__ import annotations
 
 import os
 import secrets
 from collections.abc import Iterator
+from typing import NoReturn
 
 import pytest
 
+from visavis.testing.livekit import browser
 from visavis.testing.livekit.server import LiveKitMissing, LiveKitServer, executable
 
 
-def missing(what: str) -> None:
+def missing(what: str) -> NoReturn:
     """Skip the test, or fail it where LiveKit is required."""
     if os.environ.get("VISAVIS_REQUIRE_LIVEKIT") == "1":
         pytest.fail(what)
@@ -33,3 +38,12 @@ def livekit_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveKit
 def room_name() -> str:
     """A name that no other test uses."""
     return f"room-{secrets.token_hex(6)}"
+
+
+@pytest.fixture(scope="session")
+def chromium() -> browser.Chromium:
+    """A Chromium: ``playwright.chromium.launch(**chromium.options)``."""
+    try:
+        return browser.find()
+    except browser.ChromiumMissing as error:
+        missing(str(error))

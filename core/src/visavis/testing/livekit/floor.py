@@ -7,9 +7,11 @@ puts what comes on ``lk.audio_stream`` into that sound, a slice a picture, at on
 interruptible. Its pictures are those of ``flash``, or ready ones from a file. Whoever streams to it is told
 ``lk.playback_finished`` when its sound has left, so that the same client can drive it.
 
-``shift_ms`` delays its sound against its pictures, ``cut_ms`` takes so much out of each utterance after half a second:
-known truths that a probe must find again. As a program: ``python -m visavis.testing.livekit.floor``, options as JSON in
-the first line on stdin; it says ``ready`` and ends with its stdin.
+Of a stream with two channels the left one is heard and the right one drives the pictures: so a sender can shift sound
+against picture by what it knows, and a probe must find it again.
+
+As a program: ``python -m visavis.testing.livekit.floor``, options as JSON in the first line on stdin; it says ``ready``
+and ends with its stdin.
 """
 
 from __future__ import annotations
@@ -41,14 +43,16 @@ BITRATE = 2_000_000
 
 @dataclass(frozen=True)
 class FloorOptions:
-    """``ready``: the path of an npy file of I420 pictures ``[n, height * 3 // 2, width]`` that are shown in turn."""
+    """``lead_ms`` of sound wait ahead of the pictures, so that a late slice leaves no hole.
+
+    ``ready``: the path of an npy file of I420 pictures ``[n, height * 3 // 2, width]`` that are shown in turn.
+    """
 
     rate: int = 24_000
     width: int = 512
     height: int = 512
     fps: int = 25
-    shift_ms: float = 0.0
-    cut_ms: float = 0.0
+    lead_ms: float = 10.0
     ready: str | None = None
 
 
@@ -90,7 +94,6 @@ class Floor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._audio = rtc.AudioSource(options.rate, 1)
         self._video = rtc.VideoSource(options.width, options.height)
-        self._line = np.zeros(round(options.shift_ms / 1000 * options.rate), np.int16)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -113,7 +116,7 @@ class Floor:
             await self._room.disconnect()
 
     async def _read(self, reader: rtc.ByteStreamReader, who: str) -> None:
-        incoming = Incoming(who, round(self._options.cut_ms / 1000 * self._options.rate), self._options.rate // 2)
+        incoming = Incoming(who, int((reader.info.attributes or {}).get("num_channels", "1")))
         self._queue.append(incoming)
         async for chunk in reader:
             incoming.add(chunk)
@@ -122,33 +125,36 @@ class Floor:
     async def _present(self) -> None:
         options, pictures = self._options, ReadyPictures(self._options)
         size, begin, number = options.rate // options.fps, time.monotonic(), 0
+        lead = options.lead_ms / 1000
+        if lead:  # so much sound always waits, so that a late slice leaves no hole
+            few = round(lead * options.rate)
+            await self._audio.capture_frame(rtc.AudioFrame(bytes(2 * few), options.rate, 1, few))
         while True:
             await asyncio.sleep(max(0.0, begin + number / options.fps - time.monotonic()))
-            number += 1
-            sound = self._slice(size)
-            picture = pictures.next(sound)
-            view = memoryview(picture.reshape(-1))
+            sound, driver = self._slice(size)
+            await self._audio.capture_frame(rtc.AudioFrame(sound.tobytes(), options.rate, 1, size))
+            picture = pictures.next(driver)
+            await asyncio.sleep(max(0.0, begin + number / options.fps + lead - time.monotonic()))
+            view = picture.reshape(-1).data
             self._video.capture_frame(rtc.VideoFrame(options.width, options.height, rtc.VideoBufferType.I420, view))
-            self._line = np.concatenate([self._line, sound])
-            out, self._line = self._line[:size], self._line[size:]
-            await self._audio.capture_frame(rtc.AudioFrame(out.tobytes(), options.rate, 1, size))
+            number += 1
 
     def _slice(self, size: int) -> NDArray[np.int16]:
-        """The next slice of what is being said, or silence."""
-        silence = np.zeros(size, np.int16)
+        """The next slice of what is being said, or silence: ``[2, size]``, what is heard and what drives pictures."""
+        silence = np.zeros((2, size), np.int16)
         if not self._queue:
             return silence
         speaking = self._queue[0]
-        if speaking.open and len(speaking.pcm) < 2 * size:
+        if speaking.open and speaking.samples < size:
             return silence
         if not speaking.started:
             speaking.started = True
             self._spawn(self._tell(speaking.who, STARTED, ""))
         part = speaking.take(size)
-        if not speaking.open and not speaking.pcm:
+        if not speaking.open and not speaking.samples:
             self._queue.popleft()
             self._spawn(self._finished(speaking))
-        silence[: len(part)] = part
+        silence[:, : len(part)] = part.T
         return silence
 
     async def _finished(self, said: Incoming) -> None:
@@ -168,22 +174,24 @@ class Floor:
 class Incoming:
     """One utterance as it comes."""
 
-    def __init__(self, who: str, cut: int, cut_at: int) -> None:
-        self.who, self._cut, self._cut_at = who, cut, cut_at
-        self.pcm = bytearray()
+    def __init__(self, who: str, channels: int) -> None:
+        self.who, self._channels = who, channels
+        self._pcm = bytearray()
         self.open, self.started, self.taken = True, False, 0
+
+    @property
+    def samples(self) -> int:
+        """How many wait."""
+        return len(self._pcm) // (2 * self._channels)
 
     def add(self, chunk: bytes) -> None:
         """Its next bytes."""
-        self.pcm += chunk
+        self._pcm += chunk
 
     def take(self, size: int) -> NDArray[np.int16]:
-        """Up to ``size`` samples."""
-        if self._cut and self.taken >= self._cut_at:
-            del self.pcm[: 2 * self._cut]
-            self._cut = 0
-        part = np.frombuffer(bytes(self.pcm[: 2 * size]), np.int16)
-        del self.pcm[: 2 * size]
+        """Up to ``size`` samples, ``[n, channels]``."""
+        part = np.frombuffer(bytes(self._pcm[: 2 * self._channels * size]), np.int16).reshape(-1, self._channels)
+        del self._pcm[: 2 * self._channels * size]
         self.taken += len(part)
         return part
 

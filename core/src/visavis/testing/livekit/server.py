@@ -17,6 +17,11 @@ from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
+
 VERSION = "v1.13.5"
 MODULE = f"github.com/livekit/livekit-server/cmd/server@{VERSION}"
 KEY, SECRET = "devkey", "devsecret-devsecret-devsecret-01"
@@ -50,25 +55,47 @@ def executable() -> Path:
 
     Raises LiveKitMissing. A build takes two to three minutes, once.
     """
-    named = os.environ.get("VISAVIS_LIVEKIT_SERVER") or shutil.which("livekit-server")
-    if named:
-        return Path(named)
+    named = os.environ.get("VISAVIS_LIVEKIT_SERVER")
+    if named and not os.access(named, os.X_OK):
+        raise LiveKitMissing(f"VISAVIS_LIVEKIT_SERVER names {named}, which cannot be run")
+    found = named or shutil.which("livekit-server")
+    if found:
+        return Path(found)
     kept = _cache() / f"livekit-server-{VERSION}"
     if kept.is_file():
         return kept
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(kept.with_suffix(".lock")):  # of several test runs one builds, the others wait for it
+        if not kept.is_file():
+            _build(kept)
+    return kept
+
+
+def _build(kept: Path) -> None:
+    """Build it beside where it is kept, and move it there whole."""
     go = shutil.which("go")
     if go is None:
-        raise LiveKitMissing("livekit-server is not on PATH and there is no Go to build it with (go 1.26 or newer)")
-    kept.parent.mkdir(parents=True, exist_ok=True)
+        raise LiveKitMissing(
+            f"livekit-server is not on PATH, and there is no Go to build {VERSION} with: "
+            "put one of the two on PATH (Go 1.26 or newer), or name the server in VISAVIS_LIVEKIT_SERVER"
+        )
     with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
         env = {**os.environ, "GOBIN": folder, "GOFLAGS": "-mod=mod"}
-        ran = subprocess.run(
-            [go, "install", "-ldflags", "-s -w", MODULE], env=env, capture_output=True, text=True, check=False
-        )
+        command = [go, "install", "-p", "2", "-ldflags", "-s -w", MODULE]
+        ran = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
         if ran.returncode:
-            raise LiveKitMissing(f"livekit-server {VERSION} could not be built: {ran.stderr.strip()[-400:]}")
+            why = ran.stderr.strip()[-400:] or f"exit status {ran.returncode}"
+            raise LiveKitMissing(f"livekit-server {VERSION} could not be built by {go}: {why}")
         os.replace(Path(folder) / "server", kept)
-    return kept
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """A lock between processes; it goes with the process that holds it."""
+    with path.open("ab") as file:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _cache() -> Path:
@@ -89,17 +116,36 @@ class LiveKitServer:
 
     def __init__(self, folder: Path) -> None:
         self.key, self.secret = KEY, SECRET
-        self.port = free_port()
-        self.url = f"ws://127.0.0.1:{self.port}"
-        self.http_url = f"http://127.0.0.1:{self.port}"
         self.log = folder / "livekit-server.log"
         self._config = folder / "livekit.yaml"
         self._process: subprocess.Popen[bytes] | None = None
+        self._choose_ports()
+
+    def _choose_ports(self) -> None:
+        self.port = free_port()
+        self.url = f"ws://127.0.0.1:{self.port}"
+        self.http_url = f"http://127.0.0.1:{self.port}"
         udp, dead = free_port(socket.SOCK_DGRAM), free_port(socket.SOCK_DGRAM)
         text = _CONFIG.format(port=self.port, udp=udp, dead=dead, key=self.key, secret=self.secret)
         self._config.write_text(text, encoding="utf-8")
 
+    @property
+    def pid(self) -> int:
+        """The process's id. Raises RuntimeError if it does not run."""
+        if self._process is None:
+            raise RuntimeError("livekit-server does not run")
+        return self._process.pid
+
     def __enter__(self) -> LiveKitServer:
+        for _ in range(3):
+            try:
+                self.start()
+            except RuntimeError:  # somebody may have taken a port since it was chosen
+                if "address already in use" not in self.log.read_text(errors="replace"):
+                    raise
+                self._choose_ports()
+            else:
+                return self
         self.start()
         return self
 
@@ -149,12 +195,13 @@ class LiveKitServer:
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
         """SIGSTOP for the time of the block: the network is gone."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
+        os.kill(self.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WNOWAIT)  # until it stands still
         try:
             yield
         finally:
-            self._process.send_signal(signal.SIGCONT)
+            if self._process is not None:
+                self._process.send_signal(signal.SIGCONT)
 
     def token(
         self,

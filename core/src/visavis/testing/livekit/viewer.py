@@ -41,7 +41,8 @@ class Viewer(Spawned):
 
     def __init__(self, process: anyio.abc.Process) -> None:
         super().__init__(process)
-        self._folder = tempfile.TemporaryDirectory()
+        self.folder: Path
+        """Where recordings pass through."""
         self._saves = 0
         self.marks: dict[str, float] = {}
 
@@ -53,7 +54,7 @@ class Viewer(Spawned):
     async def so_far(self) -> Recording:
         """What has been recorded until now."""
         self._saves += 1
-        path = Path(self._folder.name) / f"{self._saves}.npz"
+        path = self.folder / f"{self._saves}.npz"
         await self.say(f"save {path}")
         await self.until("saved", timeout=60, where=lambda row: row["path"] == str(path))
         recording = await anyio.to_thread.run_sync(Recording.load, path, dict(self.marks))
@@ -67,10 +68,6 @@ class Viewer(Spawned):
         await self.ended()
         return recording
 
-    def close(self) -> None:
-        """Remove its folder."""
-        self._folder.cleanup()
-
 
 @asynccontextmanager
 async def watching(
@@ -82,11 +79,10 @@ async def watching(
     """
     watch = [{"name": room, "token": server.token(identity, room)} for room in rooms]
     asked = {"url": server.url, "watch": watch, "decode": decode}
-    async with spawned(Viewer, "visavis.testing.livekit.viewer", asked, prefix=prefix) as viewer:
-        try:
+    with tempfile.TemporaryDirectory() as folder:
+        async with spawned(Viewer, "visavis.testing.livekit.viewer", asked, prefix=prefix) as viewer:
+            viewer.folder = Path(folder)
             yield viewer
-        finally:
-            viewer.close()
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio  # the SDK's streams and callbacks live on its loop
 import json
+import logging
 import os
 import sys
 import time
@@ -56,7 +57,7 @@ class TakeInMaking:
         luma = data[: width * height].reshape(height, width)
         self.picture_times.append(now)
         self.sizes.append((width, height))
-        self.blocks.append(_blocks(luma))
+        self.blocks.append(block_means(luma))
         half = ((width + 1) // 2) * ((height + 1) // 2)
         u, v = data[width * height :][:half:16], data[width * height + half :][:half:16]
         self.chroma.append((round(float(u.mean())), round(float(v.mean()))))
@@ -91,7 +92,7 @@ class TakeInMaking:
         return Take(self.room, self.identity, pictures, sound, self.placeholders)
 
 
-def _blocks(luma: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def block_means(luma: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The mean luma of GRID x GRID blocks; of each only every fourth row and column is looked at (cheap)."""
     height, width = luma.shape
     step = 4 if min(height, width) >= 128 else 1
@@ -234,6 +235,7 @@ async def watch() -> int:
 
 def main() -> None:
     """Run, and end at once: the SDK's native threads do not always survive the interpreter's own way out."""
+    logging.getLogger("livekit").setLevel(logging.CRITICAL)  # it would write tokens to stderr
     status = 1
     try:
         status = asyncio.run(watch())

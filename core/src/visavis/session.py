@@ -17,7 +17,8 @@ from visavis.interfaces.source import AudioSource
 from visavis.interfaces.transport import Pacing, Transport, TransportSession
 from visavis.pipeline.batcher import Batcher
 from visavis.pipeline.floor import FloorPolicy, Seat
-from visavis.pipeline.pipeline import Pipeline, PipelineLimits
+from visavis.pipeline.limits import PipelineLimits
+from visavis.pipeline.pipeline import Pipeline
 
 log = logging.getLogger("visavis.session")
 

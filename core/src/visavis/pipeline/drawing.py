@@ -39,6 +39,10 @@ class Drawing(Generic[T]):
         """Whether slices were heard that are not drawn yet."""
         return any(tag is not None for tag in self._heard)
 
+    def next_due(self, tag: T | None) -> T | None:
+        """The slice whose picture the next step draws, if that step hears ``tag``."""
+        return self._heard[0] if self._heard else tag
+
     async def hear(self, ear: NDArray[np.float32], tag: T, *, skip: bool = False) -> tuple[T, VideoFrame | None] | None:
         """Feed one slice. Returns the slice that is due now with its picture (None with ``skip``), if any is."""
         return await self._feed(ear, tag, skip)

@@ -1,81 +1,45 @@
 """One session's pipeline: speech in, paired frames out, bounded in milliseconds of media.
 
-Two tasks: one renders ahead of time, one presents. In real time only the presenter sleeps, to absolute deadlines.
+Two tasks: one renders ahead of time, one presents. In real time only the presenter sleeps, to absolute deadlines, and
+it waits for nobody there: sound goes out in time, with or without its picture.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from typing import Final
 
 import anyio
 import numpy as np
 
 from visavis.clock import FrameGrid
-from visavis.interfaces.renderer import LoadedAvatar, RenderFormat
+from visavis.interfaces.renderer import LoadedAvatar
 from visavis.interfaces.session import SessionStats
 from visavis.interfaces.transport import Pacing, TransportSession
 from visavis.media import AudioFormat, PairedFrame, Pcm, SpokenSpan, VideoFrame, silence
 from visavis.metrics import Metrics, NoMetrics
 from visavis.pipeline.batcher import Batcher
-from visavis.pipeline.drawing import Drawing
 from visavis.pipeline.floor import FloorPolicy, SpeechFloor
+from visavis.pipeline.limits import PipelineLimits
+from visavis.pipeline.line import Item, Line
 from visavis.pipeline.playhead import Playhead
+from visavis.pipeline.rendering import Rendering
 from visavis.pipeline.segment import Segment
-from visavis.pipeline.slicer import FrameCounter, Slice, Slicer
+from visavis.pipeline.slicer import FrameCounter, Slicer
+from visavis.pipeline.tally import Tally
 
 log = logging.getLogger("visavis.pipeline")
 
-
-@dataclass(frozen=True, slots=True)
-class PipelineLimits:
-    """Bounds, in seconds of media."""
-
-    speech: float = 0.5
-    """Sound that may wait to be rendered; a writer waits beyond it."""
-    ahead: float = 0.2
-    """Frames that may wait to be presented."""
-    starved: float = 0.2
-    """Sound that fails to come for so long no longer holds back what was heard (real time only)."""
-    stalled: float = 10.0
-    """An open segment without sound for so long is ended (real time only)."""
-    skip: float = 2.0
-    """Later than this (a suspended machine) the clock starts anew instead of catching up."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Spoken:
-    """A slice on its way through the renderer."""
-
-    segment: Segment
-    slice: Slice
-
-
-@dataclass(frozen=True, slots=True)
-class _Item:
-    """A frame on its way to the presenter."""
-
-    spoken: _Spoken | None
-    audio: Pcm
-    slot: int
-    video: VideoFrame | None
-
-
-@dataclass(eq=False)
-class _Swap:
-    """A change of avatar that was asked for."""
-
-    format: RenderFormat
-    drawing: Drawing[_Spoken]
-    switched: Callable[[], None]
-    done: anyio.Event = field(default_factory=anyio.Event)
+GRACE: Final = 0.25
+"""How long after its deadline a picture may still come, in frames; transports hold more sound than that."""
+FIRST_PICTURE: Final = 0.5
+"""Seconds for which the first frame waits for its picture: the clock starts with it."""
 
 
 class Pipeline:
-    """Ingest -> render -> present, for one session."""
+    """Ingest -> render -> present, for one session. ``tally`` counts the frames of all sessions that share it."""
 
     def __init__(
         self,
@@ -88,29 +52,37 @@ class Pipeline:
         limits: PipelineLimits | None = None,
         stats: SessionStats | None = None,
         metrics: Metrics | None = None,
+        tally: Tally | None = None,
     ) -> None:
-        self._format = avatar.format
-        self._batcher, self._seed = batcher, seed
-        self._fps: Fraction = avatar.format.video.fps
+        self._video = avatar.format.video
+        self._fps: Fraction = self._video.fps
+        self._frame = float(1 / self._fps)
         self._transport = transport
         self._realtime = transport.pacing is Pacing.REALTIME
         self._limits = limits or PipelineLimits()
         self.stats = stats or SessionStats()
         self._metrics = metrics or NoMetrics()
-        self._drawing: Drawing[_Spoken] = Drawing(batcher, avatar, seed=seed)
+        self._tally = tally or Tally()
         self.floor = SpeechFloor(self._slicer, policy=policy, buffer_seconds=self._limits.speech)
         self.floor.on_interrupt = self.interrupt
+        self._line = Line(self.floor, max(2, int(self._limits.ahead * self._fps)) + avatar.format.look_ahead)
+        self._rendering = Rendering(
+            avatar,
+            batcher,
+            self.floor,
+            self._line,
+            seed=seed,
+            realtime=self._realtime,
+            limits=self._limits,
+            stats=self.stats,
+        )
         self._playhead = Playhead()
-        self._ready: deque[_Item] = deque()
-        self._capacity = max(2, int(self._limits.ahead * self._fps))
-        self._heard_last: Segment | None = None
         self._owed = 0  # samples of silence that fill the slot of a frame whose sound was short (files)
-        self._late = 0  # frames by which the presenter is behind: their pictures are not drawn
+        self._spoke: Segment | None = None  # whose sound the last frame had
+        self._held_since: float | None = None  # since when speech has been waiting for its first picture
         self._audio: AudioFormat | None = transport.audio_format
-        self._counter: FrameCounter | None = None
         self._published = anyio.Event()
         self._present = anyio.Lock()
-        self._swap: _Swap | None = None
         self._finishing = False
         self._began = self._last_spoken = anyio.current_time()
         self.epoch = 0
@@ -119,15 +91,16 @@ class Pipeline:
 
     async def _slicer(self, source: AudioFormat) -> Slicer:
         audio = await self._publish(source)
-        return Slicer(source, audio, self._format.sample_rate, self._format.hop)
+        ear = self._rendering.format
+        return Slicer(source, audio, ear.sample_rate, ear.hop)
 
     async def _publish(self, wanted: AudioFormat) -> AudioFormat:
         """Publish once: with the transport's own sound format, or with that of the first segment."""
         if self._audio is None or not self._published.is_set():
             audio = self._audio or wanted
-            await self._transport.publish(self._format.video, audio)
+            await self._transport.publish(self._video, audio)
             self._audio = audio
-            self._counter = FrameCounter(audio.rate, self._fps)
+            self._line.counter = FrameCounter(audio.rate, self._fps)
             self._published.set()
         return self._audio
 
@@ -141,6 +114,10 @@ class Pipeline:
         """When somebody last spoke, in the loop's seconds: now, while anybody does."""
         return anyio.current_time() if self.floor.segments else self._last_spoken
 
+    @property
+    def _finished(self) -> bool:
+        return self._finishing and not self.floor.segments
+
     # -- the two tasks
 
     async def run(self) -> None:
@@ -148,7 +125,7 @@ class Pipeline:
         if self._transport.audio_format is not None:
             await self._publish(self._transport.audio_format)
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._render)
+            tasks.start_soon(self._rendering.run)
             if self._realtime:
                 await self._present_on_time()
             else:
@@ -158,137 +135,25 @@ class Pipeline:
             await self._transport.drain()
             self._account()
 
-    async def _render(self) -> None:
+    async def _present_at_once(self) -> None:
+        """Files: one frame after the other, each when its picture is there."""
         while True:
             change = self.floor.change
-            self.floor.complete()
-            if self._swap is not None:
-                await self._switch(self._swap)
-            if len(self._ready) >= self._capacity:
+            if self._finished:
+                return
+            if not (self._line.waiting and self._line.waiting[0].drawn):
                 await change.wait()
-            elif not await self._render_one():
-                await self._wait(change)
-
-    async def _wait(self, change: anyio.Event) -> None:
-        """Nothing can be rendered: wait for a change, or for patience with a silent segment to end."""
-        segment = self.floor.speaking()
-        if not self._realtime or segment is None:
-            await change.wait()
-            return
-        patience = self._limits.starved if self._drawing.waiting else self._limits.stalled
-        deadline = segment.last_write + patience
-        with anyio.CancelScope(deadline=deadline):
-            await change.wait()
-            return
-        if anyio.current_time() >= segment.last_write + self._limits.stalled:
-            log.warning("segment %s: no sound for %.0f s, it is ended", segment.id, self._limits.stalled)
-            segment.close_input()
-
-    async def _render_one(self) -> bool:
-        """Put at most one frame into the queue; False if there is nothing to do now."""
-        if self._counter is None:
-            return False
-        segment = self.floor.speaking()
-        if self._drawing.waiting and self._must_flush(segment):
-            self._queue(await self._drawing.flush(skip=self._skip()))
-            return True
-        if segment is not None and segment.slicer.ready(self._counter.peek()):
-            piece = segment.take(self._counter.next())
-            self._heard_last = segment
-            self.floor.changed()  # there is room again
-            self._queue(await self._drawing.hear(piece.ear, _Spoken(segment, piece), skip=self._skip()))
-            return True
-        if self._realtime and not self._ready:
-            if segment is not None:
-                self.stats.underruns += 1
-            await self._idle()
-            return True
-        return False
-
-    async def swap(self, avatar: LoadedAvatar, switched: Callable[[], None]) -> None:
-        """Draw with another avatar of the same format from the next picture on.
-
-        What the old one has heard is drawn by it first. ``switched`` is called in one step with the change; a call
-        that is cancelled before that changes nothing.
-        """
-        drawing: Drawing[_Spoken] = Drawing(self._batcher, avatar, seed=self._seed)
-        self._swap = swap = _Swap(avatar.format, drawing, switched)
-        self.floor.changed()
-        try:
-            await swap.done.wait()
-        finally:
-            if self._drawing is not drawing:
-                drawing.close()
-            if self._swap is swap:
-                self._swap = None
-
-    async def _switch(self, swap: _Swap) -> None:
-        while self._drawing.waiting:
-            self._queue(await self._drawing.flush(skip=self._skip()))
-        if self._swap is not swap:
-            return  # whoever asked has left meanwhile
-        old, self._drawing = self._drawing, swap.drawing
-        self._format, self._swap = swap.format, None
-        old.close()
-        swap.switched()
-        swap.done.set()
-
-    def _must_flush(self, speaking: Segment | None) -> bool:
-        """Whether what was heard must be drawn now, without further sound to look ahead into.
-
-        At a segment's end always: a segment's pictures do not depend on how soon the next one comes.
-        """
-        if speaking is None or speaking is not self._heard_last:
-            return True
-        # Compared as the deadline in _wait is made: a rounded difference could say "not yet" for ever.
-        return self._realtime and anyio.current_time() >= speaking.last_write + self._limits.starved
-
-    def _skip(self) -> bool:
-        """Whether the next picture is too late to be drawn."""
-        if self._late > 0:
-            self._late -= 1
-            return True
-        return False
-
-    async def _idle(self) -> None:
-        assert self._counter is not None
-        assert self._audio is not None
-        epoch = self.epoch
-        video = None if self._skip() else await self._drawing.idle()
-        if epoch == self.epoch:
-            slot = self._counter.next()
-            self._ready.append(_Item(None, silence(slot, self._audio.channels), slot, video))
-            self.stats.idle_frames += 1
-            self.floor.changed()
-
-    def _queue(self, drawn: tuple[_Spoken, VideoFrame | None] | None) -> None:
-        if drawn is not None:
-            spoken, video = drawn
-            self._ready.append(_Item(spoken, spoken.slice.audio, spoken.slice.slot, video))
-            self.floor.changed()
-
-    async def _next(self) -> _Item | None:
-        """The next frame, or None once all is finished."""
-        while True:
-            if self._finishing and not self.floor.segments:
-                return None
-            if self._ready:
-                break
-            await self.floor.change.wait()
-        item = self._ready.popleft()
-        self.floor.changed()
-        return item
-
-    async def _present_at_once(self) -> None:
-        """Files: one frame after the other."""
-        while (item := await self._next()) is not None:
-            epoch = self.epoch
+                continue
+            item, epoch = self._line.take(), self.epoch
             async with self._present:
                 if epoch == self.epoch:
-                    await self._give(item)
+                    await self._give(item, item.slice.audio, item.slice.slot, item.video)
             self._account()
 
     async def _present_on_time(self) -> None:
+        """Real time: one frame at each of the clock's deadlines."""
+        await self._published.wait()
+        await self._until(anyio.current_time() + FIRST_PICTURE, lambda: self._line.idle is not None)
         grid, index = FrameGrid(self._fps), 0
         while True:
             late = await grid.wait(index)
@@ -296,60 +161,130 @@ class Pipeline:
             if late > self._limits.skip:
                 log.warning("%.1f s late: the clock starts anew", late)
                 grid, index, late = FrameGrid(self._fps), 0, 0.0
-            self._late = int(late * self._fps)
-            item = await self._next()
-            if item is None:
+            behind = late >= self._frame  # a newer picture follows at once
+            speaks = await self._whether_to_speak(grid.due(index) + GRACE * self._frame, behind)
+            if self._finished:
                 return
-            if self._late:
-                self.stats.late_frames += 1
-                self._metrics.count("visavis_late_frames_total")
-                item = replace(item, video=None)  # a newer picture follows at once
             epoch = self.epoch
-            async with self._present:
-                if epoch == self.epoch:
-                    await self._give(_padded(item))
+            async with self._present:  # an interrupt may have come first: silence follows it without a gap
+                await self._give_one(speaks and epoch == self.epoch and bool(self._line.waiting), behind)
             self._account()
             index += 1
 
-    async def _give(self, item: _Item) -> None:
+    async def _whether_to_speak(self, deadline: float, behind: bool) -> bool:
+        """Whether the next frame is speech. Waits for its picture until the deadline, and no longer."""
+        line, look_ahead = self._line, self._rendering.format.look_ahead
+        if line.complete(look_ahead):
+            if line.waiting[0].drawn or (behind and self._goes_on):
+                self._held_since = None
+                return True
+            now = anyio.current_time()
+            self._held_since = now if self._held_since is None else self._held_since
+            if self._goes_on or now >= self._held_since + self._limits.patience:
+                await self._until(deadline, lambda: not line.waiting or line.waiting[0].drawn)
+                self._held_since = None
+                return True
+        if line.idle is None and not behind:
+            await self._until(deadline, lambda: line.idle is not None or self._head_drawn)
+        return self._head_drawn
+
+    @property
+    def _goes_on(self) -> bool:
+        """Whether the first slice goes on with what the last frame said: a pause would be heard."""
+        return bool(self._line.waiting) and self._line.waiting[0].segment is self._spoke
+
+    @property
+    def _head_drawn(self) -> bool:
+        return bool(self._line.waiting) and self._line.waiting[0].drawn
+
+    async def _until(self, deadline: float, condition: Callable[[], bool]) -> None:
+        """Wait for a condition that the floor's changes bring about, at most until the deadline."""
+        with anyio.CancelScope(deadline=deadline):
+            while True:
+                change = self.floor.change
+                if condition() or self._finished:
+                    return
+                await change.wait()
+
+    async def _give_one(self, speaks: bool, behind: bool) -> None:
+        """Hand on the next frame of a session in real time: its sound fills its slot."""
+        if speaks:
+            item = self._line.take()
+            missing = item.slice.slot - len(item.slice.audio)
+            audio = item.slice.audio
+            if missing > 0:
+                audio = np.concatenate([audio, silence(missing, audio.shape[1])])
+            video = None if behind else item.video
+            await self._give(item, audio, len(audio), video)
+            return
+        assert self._audio is not None
+        assert self._line.counter is not None
+        if (segment := self.floor.speaking()) is not None and segment.heard:
+            self.stats.underruns += 1
+        slot = self._line.counter.next()
+        idle = self._line.take_idle()
+        await self._give(None, silence(slot, self._audio.channels), slot, None if behind else idle)
+
+    async def _give(self, item: Item | None, audio: Pcm, slot: int, video: VideoFrame | None) -> None:
         """Hand one frame to the transport and to the account.
 
         A segment's last sound may be shorter than its slot. Whether another frame follows is not known yet (its writer
         may wait for this one's end), so the missing silence goes before the next frame's sound.
         """
-        audio, spoken, owed = item.audio, item.spoken, self._owed
+        owed, self._owed = self._owed, slot - len(audio)
+        given = len(audio)
         if owed:
             audio = np.concatenate([silence(owed, audio.shape[1]), audio])
-        self._owed = item.slot - len(item.audio)
         span = None
-        if spoken is not None:
-            piece = spoken.slice
-            span = SpokenSpan(spoken.segment.id, piece.source_samples, piece.first, piece.last)
-        frame = PairedFrame(self.stats.frames, audio, item.video, span, self.epoch, short=self._owed > 0)
+        if item is not None:
+            piece = item.slice
+            span = SpokenSpan(item.segment.id, piece.source_samples, piece.first, piece.last)
+        frame = PairedFrame(self.stats.frames, audio, video, span, self.epoch, short=self._owed > 0)
         await self._transport.present(frame)
         self._count(frame)
         self._playhead.silence(owed)
-        if spoken is None:
-            self._playhead.silence(len(item.audio))
+        if item is None:
+            self._spoke = None
+            self._playhead.silence(given)
         else:
-            self._playhead.speech(len(item.audio), spoken.slice.audio.shape[0], spoken.segment, spoken.slice)
+            self._spoke = item.segment
+            self._playhead.speech(given, len(item.slice.audio), item.segment, item.slice)
 
     def _count(self, frame: PairedFrame) -> None:
-        self.stats.frames += 1
-        self.stats.shown = float(self.stats.frames / self._fps)
+        stats, now = self.stats, anyio.current_time()
+        stats.frames += 1
+        stats.shown = stats.frames * self._frame
         if frame.video is None:
-            self.stats.dropped_frames += 1
+            stats.dropped_frames += 1
+            stats.late_frames += self._realtime
             self._metrics.count("visavis_dropped_frames_total")
-        if self.stats.first_frame is None:
-            self.stats.first_frame = anyio.current_time() - self._began
+            self._metrics.count("visavis_late_frames_total", float(self._realtime))
+        self._metrics.count("visavis_frames_total")
+        self._tally.add(now, self._realtime and frame.video is None)
+        if stats.first_frame is None:
+            stats.first_frame = now - self._began
 
     def _account(self) -> None:
         self._playhead.advance(self._transport.held())
         if self.floor.segments:
-            self._last_spoken = anyio.current_time()
+            now = self._last_spoken = anyio.current_time()
             self.floor.complete()
+            if self._realtime and self.floor.segments:
+                self._report_overdue(self.floor.segments[0], now)
+
+    def _report_overdue(self, segment: Segment, now: float) -> None:
+        """Tell, once, of a segment that is still open although all its sound should have been played long ago."""
+        if not segment.reported and now > segment.should_end + self._limits.overdue:
+            segment.reported = True
+            heard, had = segment.played / segment.format.rate, segment.slicer.written / segment.format.rate
+            log.warning("segment %s is open over its own duration: %.2f s of %.2f s played", segment.id, heard, had)
+            self._metrics.count("visavis_segments_overdue_total")
 
     # -- out of band
+
+    async def swap(self, avatar: LoadedAvatar, switched: Callable[[], None]) -> None:
+        """Draw with another avatar from the next picture on; see ``Rendering.swap``."""
+        await self._rendering.swap(avatar, switched)
 
     async def interrupt(self) -> None:
         """Stop what is said: read the position, drop older work, flush, reset the face, finish the segments."""
@@ -358,22 +293,14 @@ class Pipeline:
             self._playhead.interrupt(self._transport.held())
             self.epoch += 1
             self.floor.cut_off()
-            self._ready.clear()
-            self._drawing.interrupt()
+            self._line.clear()
+            self._rendering.interrupt()
             await self._transport.flush()
+            self._spoke = None
             self.floor.finish_cut()
         self._metrics.count("visavis_interrupts_total")
 
     def close(self) -> None:
         """Finish every segment, let go of the renderer's session."""
         self.floor.close()
-        self._drawing.close()
-
-
-def _padded(item: _Item) -> _Item:
-    """The same frame with its sound filled up to its slot."""
-    missing = item.slot - len(item.audio)
-    if missing <= 0:
-        return item
-    audio = np.concatenate([item.audio, silence(missing, item.audio.shape[1])])
-    return _Item(item.spoken, audio, item.slot, item.video)
+        self._rendering.close()

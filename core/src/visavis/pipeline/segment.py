@@ -40,6 +40,9 @@ class Segment:
         self.played = 0  # source samples really played
         self.on_their_way = 0  # slices taken for rendering and not played yet
         self.heard = False
+        self.reported = False
+        """Whether it was reported as open over its own duration."""
+        self._began = anyio.current_time()
         self.last_write = anyio.current_time()
         self._started = anyio.Event()
         self._done = anyio.Event()
@@ -59,6 +62,11 @@ class Segment:
     def played_out(self) -> bool:
         """Whether it came to its natural end: no more will come, and all that came has been played."""
         return self.slicer.exhausted and self.on_their_way == 0 and not self.cut
+
+    @property
+    def should_end(self) -> float:
+        """When all that was written should have been played, in the loop's seconds."""
+        return self._began + self.slicer.written / self.format.rate
 
     def take(self, slot: int) -> Slice:
         """Its next slice, for rendering."""
@@ -97,6 +105,7 @@ class Segment:
     def start(self) -> None:
         """Its first sample has been played."""
         self.heard = True
+        self._began = anyio.current_time()
         self._started.set()
 
     def finish(self, *, interrupted: bool) -> PlaybackFinished:

@@ -80,9 +80,7 @@ class DataStreamSource(AudioSource):
         try:
             room.register_byte_stream_handler(wire.AUDIO_TOPIC, self._on_stream)
         except ValueError:
-            raise SessionError(
-                f"somebody in this process listens for {wire.AUDIO_TOPIC} in this room already"
-            ) from None
+            raise SessionError(f"somebody listens for {wire.AUDIO_TOPIC} in this session's room already") from None
         self._room = room
         self._undo.append(lambda: room.unregister_byte_stream_handler(wire.AUDIO_TOPIC))
         self._courier = Courier(room)

@@ -7,7 +7,6 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -28,16 +27,14 @@ from visavis_server_http.doorkeeper import Doorkeeper
 from visavis_server_http.entries import Entry, Ledger
 from visavis_server_http.errors import ApiError
 from visavis_server_http.keys import Caller
+from visavis_server_http.lives import CLOSING_S, Lives
 from visavis_server_http.options import HttpServerOptions
 from visavis_server_http.podium import Podium
-from visavis_server_http.redaction import redacted
 
 log = logging.getLogger("visavis.server.http")
 
 HELD_BODIES = 8
 """So many audio bodies of the greatest length may be kept in memory at once."""
-CLOSING_S = 10.0
-"""How long a session that was told to end may take before its caller is answered all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +72,7 @@ class Desk(Doorkeeper):
             settings.livekit_url, settings.allow_livekit_urls, loopback=is_loopback(settings.host)
         )
         self._ledger = Ledger(keep_s=settings.keep_ended_s, keep=settings.keep_ended)
+        self._lives = Lives(launcher, self._ledger, self.metrics, settings.start_timeout_s)
         self._admission = anyio.Lock()
         self._tasks: TaskGroup
         self.podium: Podium
@@ -93,7 +91,7 @@ class Desk(Doorkeeper):
         """End what still runs, without waiting for sentences."""
         self.draining = True
         with anyio.move_on_after(CLOSING_S, shield=True):
-            await self._end_all("the server stopped", finish=False)
+            await self._lives.end_all("the server stopped")
         self._tasks.cancel_scope.cancel()
         return await self._tasks.__aexit__(kind, error, trace)
 
@@ -110,13 +108,13 @@ class Desk(Doorkeeper):
         token = self._room_token(ask)
         url = self.livekit_url(ask.livekit_url)
         async with self._admission:
-            key, fingerprint = _start_key(ask, url, caller, dialect, idempotency), _fingerprint(ask, url, token)
+            fingerprint = _fingerprint(ask, url, token)
+            key = _start_key(ask, fingerprint, caller, dialect, idempotency)
             entry = self._ledger.started(key)
-            if entry is not None and (idempotency is not None or entry.active):
-                if entry.fingerprint != fingerprint:
-                    raise ApiError(409, "IDEMPOTENCY_CONFLICT", "another request was made with the same key or token")
-            else:
+            if entry is None or (idempotency is None and not entry.active):
                 entry = await self._admit(ask, token, url, caller, dialect, key, fingerprint)
+            elif entry.fingerprint != fingerprint:
+                raise ApiError(409, "IDEMPOTENCY_CONFLICT", "another request was made with the same Idempotency-Key")
         if wait:
             await entry.wait_started()
         return entry
@@ -136,7 +134,7 @@ class Desk(Doorkeeper):
         self.check_open()
         self._ledger.add(entry, key)
         accounting.asked(entry, self.metrics)
-        self._tasks.start_soon(self._run, entry, self._request(ask, url), held)
+        self._tasks.start_soon(self._lives.run, entry, self._request(ask, url), held)
         return entry
 
     def _room_token(self, ask: Ask) -> RoomToken:
@@ -179,61 +177,6 @@ class Desk(Doorkeeper):
         way_out = {"url": url, "token": ask.livekit_token, **agent}
         return SessionRequest(avatar=ask.avatar, seed=ask.seed, source=served, transport=way_out, limits=ask.limits)
 
-    # -- a session's life
-
-    async def _run(self, entry: Entry, request: SessionRequest, held: Entry | None) -> None:
-        try:
-            with entry.scope:
-                if held is not None:
-                    await self._end(held, "replaced by a new session", finish=False)
-                with anyio.fail_after(self.settings.start_timeout_s):
-                    entry.handle = await self.launcher.start(request)
-            if entry.handle is None:
-                self._failed(entry, ApiError(409, "SESSION_STOPPED", f"it was stopped: {entry.stopping}"), "cancelled")
-                return
-        except Exception as error:  # noqa: BLE001 - whatever made it fail is its caller's to know
-            self._failed(entry, self._why(entry, error))
-            return
-        accounting.running(entry, self.metrics)
-        await self._until_over(entry)
-
-    def _why(self, entry: Entry, error: Exception) -> ApiError:
-        if isinstance(error, TimeoutError):
-            limit = self.settings.start_timeout_s
-            return ApiError(502, "ROOM_JOIN_FAILED", f"the session did not start within {limit:g} s", {"step": "start"})
-        told = errors.from_start(error)
-        if told.status == 500:
-            log.error("a session could not be started", exc_info=error, extra=accounting.about(entry))
-        told.message = redacted(told.message)
-        return told
-
-    def _failed(self, entry: Entry, failure: ApiError, status: str = "failed") -> None:
-        entry.failure = failure
-        cancelled = status == "cancelled"
-        if entry.finish("cancelled" if cancelled else "failed", entry.stopping or failure.code, failure.message):
-            accounting.ended(entry, self.metrics)
-
-    async def _until_over(self, entry: Entry) -> None:
-        assert entry.handle is not None
-        entry.limits = entry.handle.limits
-        entry.settled.set()
-        error: str | None = None
-        try:
-            if entry.stopping:
-                await entry.handle.close(entry.stopping)
-            await entry.handle.wait()
-        except VisavisError as failed:
-            error = redacted(str(failed))
-        except Exception as failed:
-            log.error("a session broke", exc_info=failed, extra=accounting.about(entry))
-            error = f"a defect: {type(failed).__name__}"
-        entry.stats = await entry.handle.stats()
-        reason = entry.stopping or redacted(entry.stats.reason) or ("error" if error else "ended")
-        status = "failed" if error else "cancelled" if entry.stopping else "completed"
-        entry.finish("cancelled" if status == "cancelled" else "failed" if error else "completed", reason, error)
-        entry.handle = None
-        accounting.ended(entry, self.metrics)
-
     # -- looking up and ending
 
     def find(self, entry_id: str, caller: Caller) -> Entry:
@@ -265,19 +208,8 @@ class Desk(Doorkeeper):
             if entry.handle is not None:
                 await entry.handle.close(reason, finish=True)
             return entry
-        await self._end(entry, reason, finish=False)
+        await self._lives.end(entry, reason)
         return entry
-
-    async def _end(self, entry: Entry, reason: str, *, finish: bool) -> None:
-        if not entry.active:
-            return
-        entry.stopping = entry.stopping or reason
-        if entry.handle is None:
-            entry.scope.cancel()
-        else:
-            await entry.handle.close(reason, finish=finish)
-        with anyio.move_on_after(None if finish else CLOSING_S):
-            await entry.over.wait()
 
     async def drain(self, timeout_s: float, hurry: anyio.Event | None = None) -> bool:
         """Take on nothing more, let sentences finish, at most so long or until ``hurry``; then end what is left.
@@ -285,22 +217,7 @@ class Desk(Doorkeeper):
         Returns whether all ended by themselves in time.
         """
         self.draining = True
-        with anyio.move_on_after(timeout_s) as waiting:
-            async with anyio.create_task_group() as tasks:
-                if hurry is not None:
-                    tasks.start_soon(_cancel_on, hurry, waiting)
-                await self._end_all("the server shuts down", finish=True)
-                tasks.cancel_scope.cancel()
-        if not self._ledger.active():
-            return True
-        with anyio.move_on_after(CLOSING_S):
-            await self._end_all("the server shuts down", finish=False)
-        return False
-
-    async def _end_all(self, reason: str, *, finish: bool) -> None:
-        async with anyio.create_task_group() as tasks:
-            for entry in self._ledger.active():
-                tasks.start_soon(partial(self._end, entry, reason, finish=finish))
+        return await self._lives.drain(timeout_s, hurry)
 
     # -- what a session is told while it runs
 
@@ -392,14 +309,10 @@ class Desk(Doorkeeper):
         return minting.mint(self.settings, identity, room, **grants)
 
 
-async def _cancel_on(event: anyio.Event, scope: anyio.CancelScope) -> None:
-    await event.wait()
-    scope.cancel()
-
-
-def _start_key(ask: Ask, url: str, caller: Caller, dialect: str, idempotency: str | None) -> str:
-    """What makes two starts the same: the client's own key, else the token."""
-    given = ["key", idempotency] if idempotency is not None else ["token", url, ask.livekit_token.get_secret_value()]
+def _start_key(ask: Ask, fingerprint: str, caller: Caller, dialect: str, idempotency: str | None) -> str:
+    """What makes two starts the same: the client's own key; without one, that all is the same, the token too."""
+    token = ask.livekit_token.get_secret_value()
+    given = ["key", idempotency] if idempotency is not None else ["token", token, fingerprint]
     return _digest([caller.id, dialect, *given])
 
 

@@ -68,6 +68,8 @@ class HttpServerOptions(ComponentConfig):
     """Requests a minute with one key; by default without limit."""
     livekit_url: str | None = _environment("LIVEKIT_URL")
     """The LiveKit server of sessions that name none; by default LIVEKIT_URL."""
+    livekit_public_url: str | None = _environment("LIVEKIT_PUBLIC_URL")
+    """How browsers reach that LiveKit server, if otherwise than this server does; by default LIVEKIT_PUBLIC_URL."""
     livekit_api_key: str | None = _environment("LIVEKIT_API_KEY")
     """The key to mint room tokens with; by default LIVEKIT_API_KEY."""
     livekit_api_secret: SecretStr | None = _environment("LIVEKIT_API_SECRET")
@@ -113,7 +115,7 @@ class HttpServerOptions(ComponentConfig):
             return [{"key": key} if isinstance(key, str | SecretStr) else key for key in keys]
         return keys
 
-    @field_validator("livekit_url")
+    @field_validator("livekit_url", "livekit_public_url")
     @classmethod
     def _dialled(cls, url: str | None) -> str | None:
         if url is not None:

@@ -135,7 +135,7 @@ class Page:
         present = await workers.run(vendor.present)
         client = ClientGiven(present=present, version=vendor.VERSION, remedy=vendor.COMMAND)
         settings = self._desk.settings
-        mints = settings.can_mint and settings.livekit_url is not None
+        mints = settings.can_mint and self._url() is not None
         given = PageGiven(version=visavis.__version__, guarded=not settings.open, mints=mints, client=client)
         return Json(given.model_dump(), headers={"Cache-Control": "no-store"})
 
@@ -143,13 +143,17 @@ class Page:
         """A new identity and its token, made with the server's LiveKit key."""
         self._desk.authenticate_bearer(request)
         wanted = await read_json(request, NewViewer)
-        url = self._desk.settings.livekit_url
+        url = self._url()
         if url is None:
             raise ApiError(422, "CANNOT_MINT_TOKENS", "the server has no LIVEKIT_URL to let anyone in to")
         identity = f"viewer-{secrets.token_hex(4)}"
         token = self._desk.mint(identity, wanted.room_name, can_publish_sources=["microphone"])
         given = ViewerGiven(livekit_url=url, token=token, identity=identity, room_name=wanted.room_name)
         return Json(given.model_dump(), 201, headers={"Cache-Control": "no-store"})
+
+    def _url(self) -> str | None:
+        """Where a browser finds our LiveKit server."""
+        return self._desk.settings.livekit_public_url or self._desk.settings.livekit_url
 
     async def preview(self, request: Request) -> Response:
         """The picture that its file brings; 204 if there is none."""

@@ -23,12 +23,13 @@ function refresh() {
   enable(["leave"], Boolean(call));
   enable(["mute"], Boolean(call));
   enable(["file", "mic", "interrupt"], Boolean(call && (session || call.face)) && !busy);
-  $("room-field").disabled = Boolean(call) || busy;
+  $("room-field").disabled = busy;
+  $("room-field").hidden = $("join").hidden = Boolean(call);
+  $("start").hidden = Boolean(session);
   $("locked").inert = Boolean(call);
   $("start").textContent = call ? `Bring ${name()} in` : `Start with ${name()}`;
   $("speech-title").textContent = `Make ${name()} speak`;
-  const still = page.stills.get(chosen("avatar"));
-  poster(still);
+  poster(page.stills.get(chosen("avatar")));
 }
 
 /** Run what a button asks for; whatever goes wrong becomes one sentence. */
@@ -82,7 +83,7 @@ async function list() {
     return address;
   });
   if (!page.facts.client.present) say("The server runs, but this page cannot join rooms yet.", "problem");
-  else if (first) say(`${first.name || first.id} is ready to meet you.`);
+  else if (first) say(`Press Start to meet ${first.name || first.id}.`);
 }
 
 function where() {
@@ -244,7 +245,7 @@ async function quiet() {
   const [microphone, agent] = [page.microphone, page.agent];
   page.microphone = null;
   page.agent = false;
-  pressed("mic", false, "Speak by microphone");
+  pressed("mic", false, "Microphone");
   await microphone?.off();
   if (agent) await page.call?.voice(false).catch(() => {});
 }
@@ -259,7 +260,7 @@ async function microphone() {
       page.microphone = new Microphone(page.call);
       await page.microphone.on((error) => quiet().then(() => complain(error)));
     }
-    pressed("mic", true, "Stop the microphone");
+    pressed("mic", true, "Microphone is on");
     say(page.agent ? "An agent in the room hears you." : `${name()} says what you say.`);
   } catch (error) {
     await quiet();
@@ -324,7 +325,7 @@ for (const type of ["dragover", "dragleave", "drop"]) {
 $("video").addEventListener("playing", () => moving(true));
 $("video").addEventListener("resize", () => {
   const { videoWidth: width, videoHeight: height } = $("video");
-  if (width > 16) $("frame").style.setProperty("--aspect", `${width} / ${height}`);
+  if (width > 16) $("frame").style.parentElement.style.setProperty("--ratio", width / height);
 });
 addEventListener("pagehide", () => {
   if (page.session) ask(`/v1/sessions/${encodeURIComponent(page.session.id)}`, { method: "DELETE", keepalive: true }).catch(() => {});

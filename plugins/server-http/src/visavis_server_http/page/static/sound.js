@@ -90,6 +90,7 @@ export class Meter {
   constructor(canvas, loud) {
     this.#canvas = canvas;
     this.#loud = loud;
+    this.#draw();
   }
 
   add(track) {
@@ -107,8 +108,7 @@ export class Meter {
     this.#analysers = [];
     cancelAnimationFrame(this.#frame);
     this.#frame = 0;
-    this.#canvas.getContext("2d").clearRect(0, 0, this.#canvas.width, this.#canvas.height);
-    this.#hear(0);
+    this.#draw();
   }
 
   #draw() {
@@ -132,7 +132,7 @@ export class Meter {
       pen.fill();
     });
     this.#hear(levels.reduce((sum, level) => sum + level, 0) / bars);
-    this.#frame = requestAnimationFrame(() => this.#draw());
+    if (this.#analysers.length) this.#frame = requestAnimationFrame(() => this.#draw());
   }
 
   #hear(level) {

@@ -54,7 +54,9 @@ export function avatars(rows, wanted, picture) {
   const good = rows.filter((row) => !row.problem);
   const bad = rows.filter((row) => row.problem);
   const first = good.find((row) => row.id === wanted) ?? good[0];
-  $("avatars").replaceChildren(...good.map((row) => choice(row, row === first, picture)));
+  const names = good.map((row) => row.name);
+  const shown = (row) => (names.filter((name) => name === row.name).length > 1 ? `${row.name} (${row.id})` : row.name) || row.id;
+  $("avatars").replaceChildren(...good.map((row) => choice(row, shown(row), row === first, picture)));
   if (!good.length) $("avatars").textContent = "There is none. Put .hvia files into the server's folder of avatars.";
   $("broken").hidden = !bad.length;
   const count = bad.length === 1 ? "1 file cannot be used" : `${bad.length} files cannot be used`;
@@ -67,11 +69,11 @@ export function avatars(rows, wanted, picture) {
   return first ?? null;
 }
 
-function choice(row, checked, picture) {
-  const label = document.createElement("label");
+function choice(row, words, checked, picture) {
+  const label = Object.assign(document.createElement("label"), { title: `${words}: ${row.id}.hvia` });
   const radio = Object.assign(document.createElement("input"), { type: "radio", name: "avatar", value: row.id, checked });
-  const name = Object.assign(document.createElement("span"), { textContent: row.name || row.id });
-  const letter = Object.assign(document.createElement("b"), { textContent: (row.name || row.id).slice(0, 1).toUpperCase() });
+  const name = Object.assign(document.createElement("span"), { textContent: words });
+  const letter = Object.assign(document.createElement("b"), { textContent: words.slice(0, 1).toUpperCase() });
   letter.ariaHidden = "true";
   label.append(radio, letter, name);
   picture(row.id).then((address) => {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -168,11 +169,13 @@ def serving(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Serving:
 
 @pytest.fixture
 def room_token() -> Callable[..., str]:
-    """A token as an avatar's plugin makes it."""
+    """A token as an avatar's plugin makes it, another one each time."""
+    number = itertools.count()
 
-    def make(identity: str = "avatar-tiny", room: str = "lounge", agent: str | None = "agent-1", **more: str) -> str:
-        attributes = {**({"lk.publish_on_behalf": agent} if agent else {}), **more}
+    def make(identity: str = "avatar-tiny", room: str = "lounge", agent: str | None = "agent-1") -> str:
+        attributes = {"lk.publish_on_behalf": agent} if agent else {}
         token = api.AccessToken(KEY, SECRET).with_identity(identity).with_name(identity).with_kind("agent")
-        return token.with_grants(api.VideoGrants(room_join=True, room=room)).with_attributes(attributes).to_jwt()
+        token = token.with_grants(api.VideoGrants(room_join=True, room=room)).with_attributes(attributes)
+        return str(token.with_metadata(str(next(number))).to_jwt())
 
     return make

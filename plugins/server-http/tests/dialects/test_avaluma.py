@@ -89,7 +89,7 @@ async def test_an_identity_is_in_a_room_once(serving: Any, room_token: Make, mor
     async with serving() as counter:
         token = room_token()
         assert (await counter.post(START, json=said(token))).status_code == 200
-        other = token if more else room_token(renewed="yes")
+        other = token if more else room_token()
         told = await counter.post(START, json=said(other, **more))
         assert told.status_code == 409
         assert told.json()["code"] == "AVATAR_ALREADY_ACTIVE"

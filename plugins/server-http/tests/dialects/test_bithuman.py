@@ -50,10 +50,9 @@ async def test_a_session_from_launch_to_stop(serving: Any, room_token: Make, sha
         assert set(task) == {"task_id", "room_name", "status", "created_at", "completed_at", "error"}
         assert (task["status"], task["completed_at"]) == ("running", None)
         assert (await counter.get("/tasks", headers=secret)).json() == {"tasks": [task]}
-        for _ in range(2):
-            ended = await counter.post(f"/tasks/{task_id}/stop", headers=bearer)
-            assert (ended.status_code, ended.json()["status"]) == (200, "cancelled")
-        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", ended.json()["completed_at"])
+        ended = [await counter.post(f"/tasks/{task_id}/stop", headers=bearer) for _ in range(2)]
+        assert [(reply.status_code, reply.json()["status"]) for reply in ended] == [(200, "cancelled")] * 2
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", ended[1].json()["completed_at"])
         assert counter.desk.active() == 0
 
 
@@ -107,7 +106,7 @@ async def test_who_comes_if_nobody_is_named(serving: Any, room_token: Make) -> N
 async def test_the_newer_of_two_launches_stays(serving: Any, room_token: Make) -> None:
     async with serving() as counter:
         one = (await counter.post("/launch?async=false", json=said(room_token()))).json()
-        same = (await counter.post("/launch?async=false", json=said(room_token(renewed="no")))).json()
+        same = (await counter.post("/launch?async=false", json=said(room_token()))).json()
         assert one["task_id"] != same["task_id"]
         assert (await counter.get(f"/tasks/{one['task_id']}")).json()["status"] == "cancelled"
         token = room_token(room="garden")

@@ -143,7 +143,7 @@ async def test_credentials(serving: Any) -> None:
             "another key": credential(key="otherkey"),
             "old": credential(ttl=-3600),
             "a viewer's": credential(perform=False),
-            "unsigned": {"Authorization": "Bearer " + jwt.encode({"iss": KEY, "exp": 4e9}, None, algorithm="none")},
+            "unsigned": {"Authorization": "Bearer " + jwt.encode({"iss": KEY, "exp": 4e9}, "", algorithm="none")},
         }
         for what, headers in refused.items():
             told = await counter.post(CREATE, json=said(), headers=headers)

@@ -79,12 +79,7 @@ def routes(desk: Desk) -> list[BaseRoute]:
             livekit_token=SecretStr(needed("livekit_token", said.livekit_token)),
             room=said.livekit_room_name,
         )
-        try:
-            entry = await desk.start(ask, caller=caller, dialect=DIALECT)
-        except ApiError as error:
-            if error.code == "IDEMPOTENCY_CONFLICT":  # one token, another avatar: the first one holds its identity
-                raise ApiError(409, "AVATAR_ALREADY_ACTIVE", "the token is in use by another avatar") from None
-            raise
+        entry = await desk.start(ask, caller=caller, dialect=DIALECT)
         given = Started(session_id=entry.id, avatar_participant_identity=entry.participant)
         return Json(given.model_dump())
 

@@ -16,7 +16,7 @@ Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
 def _environment(name: str) -> Any:
-    return Field(default_factory=lambda: os.environ.get(name) or None)
+    return Field(default_factory=lambda: os.environ.get(name) or None, validate_default=True)
 
 
 def _keys_of_the_environment() -> list[dict[str, Any]]:

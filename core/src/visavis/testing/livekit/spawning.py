@@ -101,11 +101,11 @@ class Spawned:
 async def spawned(
     handle: type[S], module: str, asked: Mapping[str, Any], *, prefix: Sequence[str] = ()
 ) -> AsyncIterator[S]:
-    """Run ``module``, hand it ``asked``, and wait until it says ``ready``; it is killed when the block ends.
+    """Run ``module`` (or a script's path), hand it ``asked``, wait until it is ``ready``; killed when the block ends.
 
     ``prefix`` goes before its command line (``taskset``, say).
     """
-    command = [*prefix, sys.executable, "-m", module]
+    command = [*prefix, sys.executable, *([module] if module.endswith(".py") else ["-m", module])]
     async with await anyio.open_process(command, stdin=subprocess.PIPE, stderr=None) as process:
         child = handle(process)
         try:

@@ -1,0 +1,165 @@
+"""What a talking avatar costs: Mira, one to four sessions in one server on one core; the floor beside.
+
+    python bench/livekit/cpu.py [--seconds 60] [--sessions 1,2,3,4] [--json FILE]
+
+The server (and the floor) run on core 0 alone, livekit-server, viewers and clients on the others. Every session is
+spoken to without a pause. A picture is late that was not ready at the presenter's deadline, so that it was dropped or
+the last one repeated; the share is over all sessions of the run. The floor publishes Mira's own pictures, drawn before.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+import wave
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import anyio
+import numpy as np
+import psutil
+import visavis
+from measuring import Figures, Room, arguments, run
+from numpy.typing import NDArray
+from subjects import AGENT, AVATAR, MIRA, AvatarServer, Subject, serving
+from visavis.testing.livekit import reading
+from visavis.testing.livekit.sender import Sender, speaking_to
+from visavis.testing.livekit.server import LiveKitServer
+from visavis.testing.livekit.viewer import watching
+
+SPEECH = Path(__file__).resolve().parent.parent / "speech"
+WARM = 3.0
+
+
+def recording() -> tuple[NDArray[np.int16], int]:
+    """Half a minute of speech, int16 ``[n]``, and its rate."""
+    parts, rate = [], 0
+    for name in ("synth-slt.wav", "synth-rms.wav", "synth-awb.wav"):
+        with wave.open(str(SPEECH / name)) as file:
+            rate = file.getframerate()
+            parts.append(np.frombuffer(file.readframes(file.getnframes()), np.int16))
+    pcm = np.concatenate(parts)
+    return np.resize(pcm, 30 * rate), rate
+
+
+async def ready_pictures(folder: Path, pcm: NDArray[np.int16], rate: int) -> Path:
+    """Ten seconds of Mira's pictures as an npy file."""
+    pictures = [frame.video.data async for frame in visavis.speak("mira", pcm[: 10 * rate], rate) if frame.video]
+    path = folder / "ready.npy"
+    np.save(path, np.stack(pictures))
+    return path
+
+
+async def talk(sender: Sender, pcm: NDArray[np.int16], rate: int, until: float) -> None:
+    """Speak without a pause: the next utterance is sent before the last has ended."""
+    while time.monotonic() < until:
+        said = await sender.say(pcm, rate, realtime=False)
+        await anyio.sleep(max(0.0, said.seconds - 2.0))
+
+
+async def floor_cost(
+    livekit: LiveKitServer, folder: Path, pcm: NDArray[np.int16], rate: int, seconds: float
+) -> Figures:
+    """Cores of the floor, talking and idle."""
+    ready = await ready_pictures(folder, pcm, rate)
+    async with Room("floor", livekit, folder, rate=rate, ready=ready, prefix=PIN) as room:
+        idle = await cores(room.subject, min(10.0, seconds))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(talk, room.sender, pcm, rate, time.monotonic() + seconds + 3)
+            await anyio.sleep(WARM)
+            talking = await cores(room.subject, seconds)
+            tasks.cancel_scope.cancel()
+    return {"talking, cores a session": round(talking, 3), "idle, cores": round(idle, 3)}
+
+
+PIN = ("taskset", "-c", "0")
+
+
+async def cores(subject: Subject, seconds: float) -> float:
+    """Processor seconds a second over that time."""
+    begin, used = time.monotonic(), subject.cpu()
+    await anyio.sleep(seconds)
+    return (subject.cpu() - used) / (time.monotonic() - begin)
+
+
+async def frames(server: AvatarServer, sessions: list[str]) -> tuple[int, int]:
+    """Pictures that fell due so far in all sessions, and those of them that were late."""
+    stats = [(await server.session(number))["stats"] for number in sessions]
+    return sum(s["frames"] for s in stats), sum(max(s["late_frames"], s["dropped_frames"]) for s in stats)
+
+
+async def our_cost(
+    livekit: LiveKitServer, folder: Path, pcm: NDArray[np.int16], rate: int, count: int, seconds: float
+) -> Figures:
+    """Cores a session and late pictures of ``count`` sessions; of one also when idle."""
+    rooms = [f"cpu-{secrets.token_hex(4)}" for _ in range(count)]
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(serving(livekit, folder / f"{count}", renderer=MIRA, prefix=PIN))
+        subject = Subject("visavis", server.pid)
+        viewer = await stack.enter_async_context(watching(livekit, *rooms))
+        senders = [
+            await stack.enter_async_context(speaking_to(livekit, room, AVATAR, identity=AGENT)) for room in rooms
+        ]
+        sessions = [await server.start(room) for room in rooms]
+        for sender in senders:
+            await sender.avatar_seen()
+        await anyio.sleep(WARM)
+        idle = await cores(subject, min(10.0, seconds)) if count == 1 else None
+        tasks = await stack.enter_async_context(anyio.create_task_group())
+        for number, sender in enumerate(senders):
+            tasks.start_soon(talk, sender, np.roll(pcm, -number * 3 * rate), rate, time.monotonic() + seconds + 10)
+        await anyio.sleep(WARM)
+        before = await frames(server, sessions)
+        talking = await cores(subject, seconds)
+        after = await frames(server, sessions)
+        tasks.cancel_scope.cancel()
+        seen = await viewer.stop()
+    due, late = after[0] - before[0], after[1] - before[1]
+    found: Figures = {
+        "cores a session": round(talking / count, 3),
+        "cores": round(talking, 3),
+        "late pictures, %": round(100 * late / max(1, due), 2),
+        "pictures": due,
+        "fps at the viewer": [
+            round(reading.gaps(take.pictures, stalls=seen.stalls).fps, 2)
+            for take in seen.takes
+            if take.identity == AVATAR
+        ],
+    }
+    return found if idle is None else {**found, "idle, cores": round(idle, 3)}
+
+
+def apart() -> None:
+    """Keep this process, and what it starts, off the first core."""
+    cpus = psutil.cpu_count() or 1
+    if cpus > 1:
+        psutil.Process(os.getpid()).cpu_affinity(list(range(1, cpus)))
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = arguments(__doc__, seconds=60, subjects="")
+    parser.add_argument("--sessions", default="1,2,3,4")
+    asked = parser.parse_args()
+    apart()
+
+    async def measure(livekit: LiveKitServer, folder: Path) -> Figures:
+        pcm, rate = recording()
+        floor = await floor_cost(livekit, folder, pcm, rate, min(30.0, asked.seconds))
+        figures: Figures = {"floor, one session on core 0": floor}
+        base: dict[str, Any] = floor
+        for count in map(int, asked.sessions.split(",")):
+            ours = await our_cost(livekit, folder, pcm, rate, count, asked.seconds)
+            ours["ratio to the floor"] = round(ours["cores a session"] / base["talking, cores a session"], 2)
+            if "idle, cores" in ours:
+                ours["idle, ratio to the floor"] = round(ours["idle, cores"] / base["idle, cores"], 2)
+            figures[f"visavis, {count} talking on core 0"] = ours
+        return figures
+
+    run(measure, asked.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""Do lips and voice stay together? Flash and beep through the whole path, read at a subscriber.
+
+    python bench/livekit/sync.py [--seconds 60] [--rates 24000] [--chunk-ms 100] [--subjects floor,peer,visavis]
+    python bench/livekit/sync.py --rates 8000,16000,44100,48000 --chunk-ms 37 --subjects floor,visavis
+    python bench/livekit/sync.py --seconds 600 --subjects floor,visavis      # drift over ten minutes
+
+A renderer that flashes takes the place of the face (``visavis.testing.livekit.flash``): it paints the one picture white
+whose own slice of sound holds the beginning of a beep, and hears as far ahead as Mira does. An offset is positive where
+the picture is late; judge it against the floor's of the same run. A squeeze is by how much an utterance was heard
+shorter than it was sent. ``--chunk-ms`` is the length of one write: an odd one leaves odd remainders.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from measuring import Figures, arguments, run, talk_beeps
+from visavis.testing.livekit.server import LiveKitServer
+
+
+def judged(figures: Figures) -> Figures:
+    """visavis against the floor of the same run."""
+    ours, floor = figures["visavis"], figures["floor"]
+    a, b = ours["offset, ms"], floor["offset, ms"]
+    low, high = b["p2.5"] - 45, b["p97.5"] + 15
+    return {
+        "median offset less the floor's, ms (within 20)": round(a["median"] - b["median"], 1),
+        "95 % of the offsets (within the floor's -45..+15)": f"{a['p2.5']:g}..{a['p97.5']:g} in {low:g}..{high:g}"
+        + (" yes" if low <= a["p2.5"] and a["p97.5"] <= high else " NO"),
+    }
+
+
+def main() -> None:
+    """Measure and print, a table a rate."""
+    parser = arguments(__doc__, seconds=60)
+    parser.add_argument("--rates", default="24000")
+    parser.add_argument("--chunk-ms", type=float, default=100.0)
+    asked = parser.parse_args()
+    everything: dict[str, Figures] = {}
+
+    for rate in map(int, asked.rates.split(",")):
+
+        async def measure(livekit: LiveKitServer, folder: Path, rate: int = rate) -> Figures:
+            figures: Figures = {}
+            for name in asked.subjects.split(","):
+                figures[name] = await talk_beeps(
+                    name, livekit, folder, seconds=asked.seconds, rate=rate, chunk_ms=asked.chunk_ms
+                )
+            if {"floor", "visavis"} <= set(figures):
+                figures |= judged(figures)
+            return figures
+
+        print(f"--- {rate} Hz, writes of {asked.chunk_ms:g} ms")
+        sys.stdout.flush()
+        everything[str(rate)] = run(measure, None)
+    if asked.json:
+        import json
+
+        asked.json.write_text(json.dumps(everything, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -33,9 +33,9 @@ class LiveKitTransportOptions(ComponentConfig):
     """1 is what speech needs; 2 keeps a stereo source as it is."""
     audio_redundancy: bool = True
     """Send each packet of sound twice (RED), so that a lost one is not heard."""
-    lead_ms: int = Field(default=20, ge=10, le=200)
+    lead_ms: int = Field(default=40, ge=10, le=200)
     """Milliseconds of sound in front of the encoder, against this process being late. More is safer, and later."""
-    most_lead_ms: int = Field(default=60, ge=10, le=400)
+    most_lead_ms: int = Field(default=100, ge=10, le=400)
     """As far as the lead grows by itself on a machine that is often late."""
     join_timeout_s: float = Field(default=15.0, gt=0, le=120)
     """Seconds in which a room must have been joined."""

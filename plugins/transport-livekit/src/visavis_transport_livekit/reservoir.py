@@ -91,5 +91,9 @@ class Reservoir:
         self.left = self.entered
 
     def leaves_at(self, position: int) -> float:
-        """When the sample at that position is taken, if nothing goes wrong: also for one that is yet to be put in."""
-        return self._at + (max(0, position - self.left) // self.tick + 1) * TICK
+        """When the sample at that position leaves, if nothing goes wrong: also for one that is yet to be put in.
+
+        A tick takes 10 ms of sound as a microphone hands them over: once they have passed. So its first sample left
+        when the tick before it was.
+        """
+        return self._at + (max(0, position - self.left) / self.tick) * TICK

@@ -18,8 +18,10 @@ from visavis_transport_livekit.reservoir import TICK, Reservoir
 
 log = logging.getLogger("visavis.transport.livekit")
 
-QUEUE_MS: Final = 40
-"""The native queue's size: it takes 40 ms more while it holds no more than this (twice its size is its real bound)."""
+QUEUE_MS: Final = 60
+"""The native queue's size. It reports when it holds no more than this, and takes twice as much at most."""
+BLOCK_MS: Final = 40
+"""What is put into it at a time: so that with the usual lead each block has to wait for a tick, and tells when that was."""
 MOST_WAITING: Final = 0.3
 """Seconds of sound that may wait here; beyond it ``push`` waits. A process that was late for longer loses nothing."""
 CALM: Final = 30.0
@@ -46,7 +48,7 @@ class Voice:
         self._waits = 0  # samples in _waiting
         self._given = 0  # samples that were pushed by the caller
         self._end = 0  # where the last of them ends
-        self._block = QUEUE_MS * audio.rate // 1000
+        self._block = BLOCK_MS * audio.rate // 1000
         self._change = asyncio.Event()
         self._room = asyncio.Event()
         self._feeding: asyncio.Task[None] | None = None
@@ -166,7 +168,7 @@ class Voice:
     async def drain(self) -> None:
         """Wait until all that was pushed has gone to the encoder."""
         while self.held() and self._alive:  # noqa: ASYNC110 - the queue tells nobody when it is empty
-            await asyncio.sleep(max(TICK / 2, self._reservoir.leaves_at(self._end - 1) - self._loop.time()))
+            await asyncio.sleep(max(TICK / 2, self._reservoir.leaves_at(self._end) - self._loop.time()))
 
     async def aclose(self) -> None:
         """Stop feeding and let go of the source. May be called twice."""

@@ -325,7 +325,7 @@ for (const type of ["dragover", "dragleave", "drop"]) {
 $("video").addEventListener("playing", () => moving(true));
 $("video").addEventListener("resize", () => {
   const { videoWidth: width, videoHeight: height } = $("video");
-  if (width > 16) $("frame").style.parentElement.style.setProperty("--ratio", width / height);
+  if (width > 16) $("frame").parentElement.style.setProperty("--ratio", width / height);
 });
 addEventListener("pagehide", () => {
   if (page.session) ask(`/v1/sessions/${encodeURIComponent(page.session.id)}`, { method: "DELETE", keepalive: true }).catch(() => {});

@@ -6,7 +6,9 @@ const PIECE = 15000; // bytes a write: what fits into one packet of a data chann
 /** LiveKit's own client, from our server: a script of the old kind, which leaves its name in the global scope. */
 export async function livekit() {
   await import("/page/vendor/livekit-client.umd.js");
-  return globalThis.LivekitClient;
+  const client = globalThis.LivekitClient;
+  client.setLogLevel("warn"); // at "info" it writes down what it sends
+  return client;
 }
 
 /**

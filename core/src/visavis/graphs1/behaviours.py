@@ -2,7 +2,7 @@
 
 Driven by the count of drawn frames, so it goes on alike in speech and in idle, and equal seeds give equal faces.
 All of it is laid over the motion graph's coefficients (profile ``arkit-52``) and moves in steps so small that
-nobody sees them: a face at rest then repeats the same vector, and need not be drawn again.
+nobody sees them: a face at rest then often repeats a vector, or one like it, and need not be drawn again.
 """
 
 from __future__ import annotations
@@ -39,6 +39,10 @@ EYE_DEGREES: Final = (26.0, 20.0)
 EYE_REACH: Final = 15.0
 GAZE_STEPS: Final = 64
 BROW_STEPS: Final = 128
+
+UNSEEN_GAZE: Final = 2.5 / GAZE_STEPS
+"""A turn of the eyes by no more (about one degree) is not seen where nothing else moves."""
+UNSEEN_BROW: Final = 3.5 / BROW_STEPS
 
 
 def smooth(x: float) -> float:
@@ -219,9 +223,16 @@ class Behaviours:
         self._brows = Brows(chance(seed, "brows"), frame)
         # One lid shuts a little less than the other, as in people.
         self._lid_share = np.array([1.0, 1.0 - 0.03 * chance(seed, "lids").random()], np.float32)
+        self._unseen: Vector = np.zeros(len(names), np.float32)
+        self._unseen[np.concatenate(self._looks)] = UNSEEN_GAZE
+        self._unseen[np.concatenate([self._brow_inner, self._brow_outer])] = UNSEEN_BROW
 
     def _indices(self, *names: str) -> NDArray[np.intp]:
         return np.array([self._at[name] for name in names], np.intp)
+
+    def alike(self, one: Vector, other: Vector) -> bool:
+        """Whether two expressions look the same on a face at rest: eyes and brows may differ by what nobody sees."""
+        return bool((np.abs(one - other) <= self._unseen).all())
 
     def step(self, expression: Vector, pose: NDArray[np.float64]) -> Vector:
         """The next frame: ``expression`` (``[E]``, left as it is) with blinks, gaze and brows laid over it.

@@ -8,6 +8,7 @@ rounding, and the same bits every time.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 import cv2
@@ -24,9 +25,12 @@ _SAME: Final = 1e-6
 # mouth pulse as the head sways. Chroma and alpha have no such detail to lose.
 _SHARP: Final = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
 _SMOOTH: Final = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+_FINE: Final = 2
+"""A region is enlarged so many times, by cubic interpolation, and then sampled linearly: nearly as sharp as cubic
+sampling, steadier as the head sways, at a quarter of its cost; a face at rest is enlarged once for many pictures."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Region:
     """What the face graph put out for one session: ``y`` ``[H, W]``, ``uv`` ``[2, H/2, W/2]``, ``alpha`` ``[H, W]``.
 
@@ -36,6 +40,11 @@ class Region:
     y: Plane
     uv: Plane
     alpha: Plane | None
+
+    @cached_property
+    def fine(self) -> Plane:
+        """``y`` enlarged."""
+        return _bytes(cv2.resize(self.y, None, fx=_FINE, fy=_FINE, interpolation=cv2.INTER_CUBIC))
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +127,7 @@ class Compositor:
         left, top, right, bottom = left & ~1, top & ~1, (left + width + 1) & ~1, (top + height + 1) & ~1
         size, half = (right - left, bottom - top), ((right - left) // 2, (bottom - top) // 2)
         alpha = alpha[top:bottom, left:right]
-        picture = _warped(region.y, _moved(spot.luma, left, top), size, _SHARP)
+        picture = _warped(region.fine, _finer(_moved(spot.luma, left, top)), size, _SMOOTH)
         at = slice(spot.y + top, spot.y + bottom), slice(spot.x + left, spot.x + right)
         blend(y[at], picture, alpha)
         thin = _bytes(cv2.resize(alpha, half, interpolation=cv2.INTER_AREA))
@@ -177,6 +186,13 @@ def _moved(matrix: Matrix, left: int, top: int) -> Matrix:
     moved = matrix.copy()
     moved[:, 2] += matrix[:, 0] * left + matrix[:, 1] * top
     return moved
+
+
+def _finer(matrix: Matrix) -> Matrix:
+    """The same map into an enlarged picture, whose pixels' centres lie between those of the original."""
+    finer = matrix * _FINE
+    finer[:, 2] += (_FINE - 1) / 2
+    return finer
 
 
 def _half(at: tuple[slice, slice]) -> tuple[slice, slice]:

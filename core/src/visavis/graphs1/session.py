@@ -18,6 +18,8 @@ from visavis.media import VideoFrame
 
 TO_REST: Final = 0.16
 """Seconds in which the face comes to rest when the sound ends."""
+HELD: Final = 1.0
+"""Seconds for which a face at rest may keep a region that is merely like the one it should have."""
 RESET_FRAMES: Final = 5
 """Frames in which the face leaves what it held at a reset."""
 
@@ -48,6 +50,9 @@ class Graphs1Session(RenderSession):
         self._face_follows_base = bool(follows)
         self._region: Region | None = None
         self._region_of: tuple[Vector, int] = (self._rest, -1)
+        self._region_face: Vector | None = None
+        self._most_held = round(HELD * fps)
+        self._held = 0  # pictures that show the region
 
     @property
     def closed(self) -> bool:
@@ -112,21 +117,30 @@ class Graphs1Session(RenderSession):
     def wants_region(self) -> Vector | None:
         """The expression for the face graph; None if the region of the last picture still fits."""
         expression, at = self._region_of
-        same = self._region is not None and np.array_equal(expression, self._drawn)
-        if same and (at == self._at or not self._face_follows_base):
+        if self._region is None or (at != self._at and self._face_follows_base):
+            return self._drawn
+        if np.array_equal(expression, self._drawn) or self._looks_the_same(expression):
             return None
         return self._drawn
+
+    def _looks_the_same(self, expression: Vector) -> bool:
+        """Whether a face at rest may keep its region although eyes or brows have moved a little."""
+        resting = not self._speaking and self._face is self._region_face and self._held < self._most_held
+        return resting and self._behaviours is not None and self._behaviours.alike(expression, self._drawn)
 
     def give_region(self, region: Region) -> None:
         """What the face graph drew of :attr:`wants_region`."""
         self._region = region
         self._region_of = (self._drawn, self._at)
+        self._region_face = self._face
+        self._held = 0
 
     def paint(self) -> VideoFrame:
         """This step's picture; the next one stands on the next base frame."""
         if self._region is None:
             raise RuntimeError("paint comes after give_region")
         weights, at = self.weights, self._at
+        self._held += 1
         with weights.timer("compose"):
             data = weights.compositor.lay(weights.frames[at], weights.spots[at], self._region)
         self._at = (at + 1) % len(weights.spots)

@@ -53,9 +53,6 @@ def _routes_of(part: str, desk: Desk) -> Iterator[BaseRoute]:
 
 
 async def _told(request: Request, error: ApiError) -> Response:
-    allowance = request.scope.get("visavis.body")
-    if allowance is not None and not allowance.complete and error.status in (408, 413):
-        raise error  # the guard answers it, once the client has stopped sending
     return refusal(error)
 
 

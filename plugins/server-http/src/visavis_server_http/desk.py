@@ -66,8 +66,8 @@ class Desk(Doorkeeper):
         self.metrics = metrics or NoMetrics()
         self.draining = False
         self.launcher, self.store = launcher, store
-        self.warm = False
-        """Whether avatars have been loaded ahead."""
+        self.warm = True
+        """False while avatars are being loaded ahead."""
         self._dialling = Dialling.of(
             settings.livekit_url, settings.allow_livekit_urls, loopback=is_loopback(settings.host)
         )

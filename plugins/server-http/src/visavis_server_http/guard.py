@@ -13,13 +13,13 @@ from visavis.metrics import Metrics
 
 from visavis_server_http.errors import ApiError, internal
 from visavis_server_http.options import HttpServerOptions
-from visavis_server_http.requests import refusal
+from visavis_server_http.requests import refusal, too_long
 
 log = logging.getLogger("visavis.server.http")
 access = logging.getLogger("visavis.access")
 
-LINGER_BYTES: Final = 16 * 2**20
-LINGER_S: Final = 2.0
+SMALL_BYTES: Final = 64 * 2**10
+"""A body whose rest is shorter is read to its end after an answer, so that the connection can be kept."""
 _QUIET: Final = frozenset({"/health", "/ready", "/metrics"})
 """Routes that are asked for all the time: their records are for debugging."""
 
@@ -27,19 +27,28 @@ _QUIET: Final = frozenset({"/health", "/ready", "/metrics"})
 class Allowance:
     """How long a body may be and take; a route may change ``most`` and ``streamed`` before it reads."""
 
-    def __init__(self, receive: Receive, most: int, seconds: float, declared: int | None) -> None:
+    def __init__(self, scope: Scope, receive: Receive, most: int, seconds: float) -> None:
         self.most, self.streamed = most, False
-        self._receive, self._seconds, self._declared = receive, seconds, declared
+        self._receive, self._seconds = receive, seconds
         self._deadline = anyio.current_time() + seconds
         self._read = 0
-        self.complete = False
+        headers = dict(scope["headers"])
+        text = headers.get(b"content-length", b"")
+        self._chunked = b"transfer-encoding" in headers
+        self._declared = int(text) if text.isdigit() and len(text) < 20 else 0
+        self.complete = not self._chunked and self._declared == 0
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether much of the body would still come if the connection were kept after an answer now."""
+        return not self.complete and (self._chunked or self._declared - self._read > SMALL_BYTES)
 
     async def receive(self) -> Message:
         """The next message. Raises ApiError 413 or 408."""
         if self.complete:
             return await self._receive()
-        if (self._declared or 0) > self.most:
-            raise self._too_long()
+        if self._declared > self.most:
+            raise too_long(self.most)
         if self.streamed:
             self._deadline = anyio.current_time() + self._seconds
         try:
@@ -50,7 +59,7 @@ class Allowance:
             raise ApiError(408, "BODY_TIMEOUT", f"{what} did not come within {self._seconds:g} s") from None
         self._note(message)
         if self._read > self.most:
-            raise self._too_long()
+            raise too_long(self.most)
         return message
 
     def _note(self, message: Message) -> None:
@@ -59,15 +68,6 @@ class Allowance:
             self.complete = not message.get("more_body", False)
         else:
             self.complete = True
-
-    def _too_long(self) -> ApiError:
-        return ApiError(413, "BODY_TOO_LARGE", f"the body is longer than {self.most} bytes", {"most": self.most})
-
-    async def linger(self) -> None:
-        """Read on for a moment, so that a client that is still sending gets to read its answer."""
-        with anyio.move_on_after(LINGER_S):
-            while not self.complete and self._read < self.most + LINGER_BYTES:
-                self._note(await self._receive())
 
 
 class Guard:
@@ -88,18 +88,14 @@ class Guard:
             await self._app(scope, receive, send)
             return
         began = anyio.current_time()
-        reply = _Reply(send)
+        settings = self._settings
+        allowance = Allowance(scope, receive, settings.max_body_bytes, settings.body_timeout_s)
+        reply = _Reply(send, allowance)
+        scope["visavis.body"] = allowance
         try:
-            allowance = self._allowance(scope, receive)
-            scope["visavis.body"] = allowance
             await self._served(scope, allowance, reply)
         finally:
             self._record(scope, reply.status, anyio.current_time() - began)
-
-    def _allowance(self, scope: Scope, receive: Receive) -> Allowance:
-        declared = next((v for k, v in scope["headers"] if k == b"content-length"), b"")
-        length = int(declared) if declared.isdigit() and len(declared) < 20 else None
-        return Allowance(receive, self._settings.max_body_bytes, self._settings.body_timeout_s, length)
 
     async def _served(self, scope: Scope, allowance: Allowance, reply: _Reply) -> None:
         try:
@@ -116,10 +112,6 @@ class Guard:
             error = internal()
         if reply.status is not None:
             return  # the answer had begun: there is nobody to tell
-        if not allowance.complete and error.status in (408, 413):
-            error.headers.setdefault("Connection", "close")
-            if error.status == 413:
-                await allowance.linger()
         await refusal(error)(scope, allowance.receive, reply.send)
 
     def _check_host(self, scope: Scope) -> None:
@@ -156,14 +148,16 @@ class Guard:
 
 
 class _Reply:
-    def __init__(self, send: Send) -> None:
-        self._send = send
+    def __init__(self, send: Send, allowance: Allowance) -> None:
+        self._send, self._allowance = send, allowance
         self.status: int | None = None
 
     async def send(self, message: Message) -> None:
         """Pass a message on, noting the status."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            if self._allowance.abandoned or self.status == 408:
+                message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
         await self._send(message)
 
 

@@ -7,7 +7,7 @@ import logging
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final, cast
 
 import h11
 import uvicorn
@@ -18,6 +18,9 @@ from visavis.errors import BadInput
 from visavis_server_http.options import HttpServerOptions
 
 log = logging.getLogger("visavis.server.http")
+
+LINGER_S: Final = 2.0
+"""So long a client that is still sending is listened to after its answer."""
 
 
 class Listener(uvicorn.Server):
@@ -67,6 +70,33 @@ def bind(options: HttpServerOptions) -> socket.socket:
     return found
 
 
+class Parting:
+    """A transport that leaves gently: a client that is still sending gets to read its answer before it is cut off."""
+
+    def __init__(self, transport: Any, loop: Any) -> None:
+        self._transport, self._loop = transport, loop
+        self._leaving = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def is_closing(self) -> bool:
+        """Whether nothing more will be sent."""
+        return self._leaving or bool(self._transport.is_closing())
+
+    def close(self) -> None:
+        """Say that nothing more comes, and take what still does for a moment."""
+        if self.is_closing():
+            return
+        self._leaving = True
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+            self._transport.resume_reading()
+            self._loop.call_later(LINGER_S, self._transport.close)
+        else:
+            self._transport.close()
+
+
 class StrictProtocol(H11Protocol):
     """One connection: headers come in time and are short, and what is no HTTP is answered in JSON."""
 
@@ -74,7 +104,7 @@ class StrictProtocol(H11Protocol):
 
     def connection_made(self, transport: Any) -> None:
         """A client is there; its headers have so long to come."""
-        super().connection_made(transport)
+        super().connection_made(cast(Any, Parting(transport, self.loop)))
         self._slow: Any = None
         if len(self.connections) > self.options.max_connections:
             self._refuse(503, "TOO_MANY_CONNECTIONS", "the server has too many connections; try again later")
@@ -92,13 +122,24 @@ class StrictProtocol(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes came. Headers that began must end in time, however they trickle."""
         if self.transport.is_closing():
-            return
+            return  # what still comes is not read
         before = self.cycle
+        if not self._busy(before) and self._too_long(data):
+            self._refuse(431, "HEADERS_TOO_LARGE", f"headers may have {self.options.max_header_bytes} bytes")
+            return
         super().data_received(data)
         if self.cycle is not before:
             self._unwatch()
         elif self._slow is None and not self._busy(before):
             self._watch()
+
+    def _too_long(self, data: bytes) -> bool:
+        """Whether a request's head is too long; h11 itself bounds only those that come in pieces."""
+        most, waiting = self.options.max_header_bytes, self.conn.trailing_data[0]
+        if len(waiting) + len(data) <= most:
+            return False
+        end = (waiting + data[: most + 4]).find(b"\r\n\r\n")
+        return not 0 <= end <= most
 
     @staticmethod
     def _busy(cycle: Any) -> bool:
@@ -120,11 +161,8 @@ class StrictProtocol(H11Protocol):
             self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
-        """What is no HTTP, or whose headers are too long."""
-        if len(self.conn.trailing_data[0]) >= self.options.max_header_bytes:
-            self._refuse(431, "HEADERS_TOO_LARGE", f"headers may have {self.options.max_header_bytes} bytes")
-        else:
-            self._refuse(400, "MALFORMED_REQUEST", "that is no HTTP/1.1 request")
+        """What is no HTTP."""
+        self._refuse(400, "MALFORMED_REQUEST", "that is no HTTP/1.1 request")
 
     def _refuse(self, status: int, code: str, message: str) -> None:
         body = json.dumps({"error": message, "code": code, "details": {}}).encode()

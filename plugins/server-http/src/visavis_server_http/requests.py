@@ -40,6 +40,18 @@ def allow_body(request: Request, most: int, *, streamed: bool = False) -> None:
         allowance.most, allowance.streamed = most, streamed
 
 
+def check_length(request: Request, most: int) -> None:
+    """Raise ApiError 413 for a body that says to be longer."""
+    text = request.headers.get("content-length", "")
+    if text.isdigit() and (len(text) > 19 or int(text) > most):
+        raise too_long(most)
+
+
+def too_long(most: int) -> ApiError:
+    """413 BODY_TOO_LARGE."""
+    return ApiError(413, "BODY_TOO_LARGE", f"the body is longer than {most} bytes", {"most": most})
+
+
 async def read_json(request: Request, model: type[M]) -> M:
     """The body as a model.
 

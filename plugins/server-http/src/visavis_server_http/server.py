@@ -63,6 +63,7 @@ class HttpServer(Server):
 
     async def _serve(self, desk: Desk, store: AvatarStore, sock: socket.socket) -> None:
         server = listener(make_app(desk), self.options)
+        desk.warm = not self.options.load_ahead
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._watch, desk, store)
             tasks.start_soon(self._warm, desk)

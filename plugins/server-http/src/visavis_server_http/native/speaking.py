@@ -16,7 +16,7 @@ from visavis_server_http.errors import ApiError
 from visavis_server_http.native.models import SpeechGiven
 from visavis_server_http.native.sessions import TAG, flag
 from visavis_server_http.openapi import About, Parameter, route
-from visavis_server_http.requests import Json, allow_body
+from visavis_server_http.requests import Json, allow_body, check_length
 from visavis_server_http.sound import Sound
 from visavis_server_http.speech import Spoken
 
@@ -69,6 +69,7 @@ class Speaking:
     async def _whole(self, request: Request, entry: Entry, sound: Sound, wait: bool) -> Response:
         most = self._desk.settings.max_audio_bytes
         allow_body(request, most)
+        check_length(request, most)
         with self._desk.podium.holding(_declared(request, most)) as hold:
             body = await request.body()
             checked = Sound(request.headers.get("content-type", ""))

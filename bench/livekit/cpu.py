@@ -107,14 +107,14 @@ async def our_cost(
             await sender.avatar_seen()
         await anyio.sleep(WARM)
         idle = await cores(subject, min(10.0, seconds)) if count == 1 else None
-        tasks = await stack.enter_async_context(anyio.create_task_group())
-        for number, sender in enumerate(senders):
-            tasks.start_soon(talk, sender, np.roll(pcm, -number * 3 * rate), rate, time.monotonic() + seconds + 10)
-        await anyio.sleep(WARM)
-        before = await frames(server, sessions)
-        talking = await cores(subject, seconds)
-        after = await frames(server, sessions)
-        tasks.cancel_scope.cancel()
+        async with anyio.create_task_group() as tasks:
+            for number, sender in enumerate(senders):
+                tasks.start_soon(talk, sender, np.roll(pcm, -number * 3 * rate), rate, time.monotonic() + seconds + 10)
+            await anyio.sleep(WARM)
+            before, begin = await frames(server, sessions), time.monotonic()
+            talking = await cores(subject, seconds)
+            after, end = await frames(server, sessions), time.monotonic()
+            tasks.cancel_scope.cancel()
         seen = await viewer.stop()
     due, late = after[0] - before[0], after[1] - before[1]
     found: Figures = {
@@ -123,7 +123,7 @@ async def our_cost(
         "late pictures, %": round(100 * late / max(1, due), 2),
         "pictures": due,
         "fps at the viewer": [
-            round(reading.gaps(take.pictures, stalls=seen.stalls).fps, 2)
+            round(reading.gaps(take.pictures.between(begin, end), stalls=seen.stalls).fps, 2)
             for take in seen.takes
             if take.identity == AVATAR
         ],

@@ -134,6 +134,7 @@ def main() -> None:
 
     async def measure(livekit: LiveKitServer, folder: Path) -> Figures:
         avatars = folder / "avatars"
+        (folder / "avatars").mkdir()
         tiny_avatar(avatars / "tiny.hvia")
         for number, colour in enumerate(COLOURS[: asked.at_once]):
             tiny_avatar(avatars / f"tiny{number}.hvia", colour=colour)

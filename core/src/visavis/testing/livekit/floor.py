@@ -80,7 +80,7 @@ class ReadyPictures:
         onset, loud = self._ear.hear((sound.astype(np.float32) / 32768).astype(np.float32))
         number, self._number = self._number, self._number + 1
         if self._ready is not None:
-            return np.ascontiguousarray(self._ready[number % len(self._ready)])
+            return np.array(self._ready[number % len(self._ready)])  # a copy that the SDK may take the address of
         return self._canvas.draw(flash=onset, mouth=loud, number=number)
 
 

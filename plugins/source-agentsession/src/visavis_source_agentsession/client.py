@@ -31,6 +31,8 @@ SAMPLE_RATE = 24_000
 REQUEST_SECONDS = 60.0
 """The longest that one request may take, a cold avatar's loading included."""
 LONGEST_WAIT = 60.0
+UNREACHED_SECONDS = 2.5
+"""How long a caller in a hurry waits for a server that is not there: it knows of no time at which it would be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ class AvatarServer:
                 wait = self._wait(error, attempt)
                 if not error.retryable or attempt == self._conn.max_retry:
                     raise
-                if patience is not None and waited + wait > patience:
+                if patience is not None and waited + wait > _patience(error, patience):
                     raise
                 log.warning("%s; asking again in %.1f s", error.message, wait)
                 waited += wait
@@ -149,6 +151,10 @@ class AvatarServer:
         if not isinstance(session, str) or not session:
             raise APIError(f"{self.name} does not answer as an Avatar Server does: no session id", retryable=False)
         return Granted(session, rate if isinstance(rate, int) and 8_000 <= rate <= 192_000 else SAMPLE_RATE)
+
+
+def _patience(error: APIError, patience: float) -> float:
+    return patience if isinstance(error, APIStatusError) else min(patience, UNREACHED_SECONDS)
 
 
 def _object(text: str) -> dict[str, Any]:

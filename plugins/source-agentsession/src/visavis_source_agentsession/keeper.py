@@ -58,6 +58,7 @@ class Keeper:
         self._voice: AudioOutput | None = None
         self._avatar: AudioOutput | None = None
         self._on_available, self._on_unavailable = on_available, on_unavailable
+        self._told: tuple[bool, bool] | None = None  # whether there is an avatar, and whether it is asked back
         self._broken: tuple[AudioOutput, Exception] | None = None
         self._breaking = anyio.Event()
         self._keeping = anyio.CancelScope()
@@ -128,6 +129,7 @@ class Keeper:
             raise Missing(f"the avatar did not join within {self._policy.join_timeout:g} s")
         self._avatar, self._breaking = sink, anyio.Event()
         self._route.lead_to(sink)
+        self._told = (True, True)
         self._on_available()
         tasks.start_soon(self._close_voice)
         return sink
@@ -165,12 +167,16 @@ class Keeper:
         """It could not be had; returns if it may be had later."""
         self._by_voice(tasks)
         again = self._policy.retry and _passing(error)
-        self._say(getattr(error, "message", None) or str(error), error, again)
+        self._say(getattr(error, "message", None) or str(error) or type(error).__name__, error, again)
         await self._link.drop("it did not join")
         if not again:
             await anyio.sleep_forever()
 
     def _say(self, reason: str, error: Exception | None, again: bool) -> None:
+        if self._told == (False, again):
+            log.debug("still no avatar: %s", reason)
+            return
+        self._told = (False, again)
         log.warning(
             "%s; the agent goes on %s%s",
             reason,

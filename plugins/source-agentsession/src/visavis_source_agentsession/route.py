@@ -80,6 +80,7 @@ class Route(AudioOutput):  # type: ignore[misc]
         self._lost.discard(sink)
         self._interrupt_delivery()
         self._settle()
+        self._changed()
 
     def hold(self) -> None:
         """Speech waits until the next ``lead_to``."""
@@ -180,6 +181,7 @@ class Route(AudioOutput):  # type: ignore[misc]
             if self._sink is None:
                 utterance.result = (utterance.before, True)
                 self._settle()
+                self._changed()
                 return True
             utterance.sink = self._sink
         await self._guarded(utterance, utterance.sink)
@@ -227,6 +229,8 @@ class Route(AudioOutput):  # type: ignore[misc]
     def _stop_what_is_cut(self) -> bool:
         """Pass an interruption on, each sink once. False if there is none to pass on."""
         cut = [u for u in self._utterances if u.cut and not u.stopped]
+        if not cut:
+            return False
         sinks: dict[AudioOutput, None] = {}
         for utterance in cut:
             utterance.stopped = True
@@ -241,7 +245,7 @@ class Route(AudioOutput):  # type: ignore[misc]
         for sink in sinks:
             sink.clear_buffer()
         self._settle()
-        return bool(cut)
+        return True
 
     def _interrupt_delivery(self) -> None:
         if self._delivery is not None:
@@ -256,6 +260,7 @@ class Route(AudioOutput):  # type: ignore[misc]
             log.warning("an utterance could not be played: %s", error)
             utterance.result = (utterance.heard(anyio.current_time()), True)
             self._settle()
+            self._changed()
 
     # -- what sinks report
 
@@ -297,15 +302,16 @@ class Route(AudioOutput):  # type: ignore[misc]
             position = min(position, utterance.heard(anyio.current_time() + SLACK_SECONDS))
         utterance.result = (position, event.interrupted)
         self._settle()
+        self._changed()
 
     def _settle(self) -> None:
         """Report what is finished, in the order in which it was said."""
         while self._utterances and (result := self._utterances[0].result) is not None:
+            self._changed()
             done = self._utterances.popleft()
             self._resamplers.pop(done, None)
             position, interrupted = result
             self.on_playback_finished(playback_position=position, interrupted=interrupted)
-        self._changed()
 
     def _changed(self) -> None:
         change, self._change = self._change, anyio.Event()

@@ -94,7 +94,8 @@ class ServerLink(Link):
             "avatar_id": casting.avatar_id,
             "livekit_url": self._keys.url,
             "livekit_token": self._token(),
-            "identity": casting.agent,
+            "agent_identity": casting.agent,
+            "replace": True,
             **casting.options,
         }
         self._granted = await self._server.start(body, patience=patience)

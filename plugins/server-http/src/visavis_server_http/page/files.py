@@ -13,7 +13,7 @@ from visavis import workers
 from visavis_server_http.errors import ApiError
 from visavis_server_http.page import vendor
 
-FOLDER: Final = Path(__file__).parent / "static"
+FOLDER = Path(__file__).parent / "static"
 SCRIPTS: Final = ("app.js", "api.js", "call.js", "microphone.js", "sound.js", "speech.js", "view.js")
 CLIENT: Final = f"vendor/{vendor.SCRIPT}"
 FILES: Final = {
@@ -66,8 +66,13 @@ async def send(request: Request, name: str) -> Response:
     return Response(data, media_type=kind, headers=headers)
 
 
+def client_present() -> bool:
+    """Whether the pinned client is there."""
+    return vendor.present(FOLDER / "vendor")
+
+
 def _read(name: str) -> bytes | None:
     """A file's bytes; None for the client if the pinned one is not there."""
-    if name.startswith("vendor/") and not vendor.present():
+    if name.startswith("vendor/") and not client_present():
         return None
     return (FOLDER / name).read_bytes()

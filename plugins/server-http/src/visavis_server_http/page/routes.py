@@ -132,7 +132,7 @@ class Page:
 
     async def facts(self, request: Request) -> Response:
         """No secret is among it, so anyone may ask."""
-        present = await workers.run(vendor.present)
+        present = await workers.run(files.client_present)
         client = ClientGiven(present=present, version=vendor.VERSION, remedy=vendor.COMMAND)
         settings = self._desk.settings
         mints = settings.can_mint and self._url() is not None

@@ -128,7 +128,7 @@ def _replace(path: Path, data: bytes) -> None:
 def main(arguments: list[str]) -> int:
     """``[TARBALL]``: fetch the client, or take it from a tarball. Exit status 0, or 1 with a line on stderr."""
     try:
-        path = fetch(tarball=Path(arguments[0]) if arguments else None)
+        path = fetch(FOLDER, Path(arguments[0]) if arguments else None)
     except VendorError as error:
         sys.stderr.write(f"{error}\n")
         return 1

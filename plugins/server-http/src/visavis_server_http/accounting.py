@@ -50,7 +50,6 @@ def running(entry: Entry, metrics: Metrics) -> None:
     entry.status, entry.started_at = "running", wall.now()
     seconds = anyio.current_time() - entry.created
     log.info("session runs", extra={**about(entry), "start_seconds": round(seconds, 3)})
-    metrics.observe("visavis_session_start_seconds", seconds)
 
 
 def ended(entry: Entry, metrics: Metrics) -> None:
@@ -63,8 +62,6 @@ def ended(entry: Entry, metrics: Metrics) -> None:
         log.log(level, "session did not start: %s", entry.error, extra={**about(entry), "reason": entry.reason})
         return
     metrics.observe("visavis_session_duration_seconds", entry.seconds)
-    if entry.stats.first_frame is not None:
-        metrics.observe("visavis_session_first_frame_seconds", entry.stats.first_frame)
     if failed:
         log.error("session failed: %s", entry.error, extra={**about(entry), "reason": entry.reason})
     usage.info(

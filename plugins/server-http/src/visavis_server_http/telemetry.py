@@ -91,7 +91,7 @@ class SessionsNow(Collector):
     def collect(self) -> Any:
         """The gauges."""
         counts = self._desk.counts()
-        states = GaugeMetricFamily("visavis_sessions", "Sessions, by state", labels=["state"])
+        states = GaugeMetricFamily("visavis_server_sessions", "Sessions, by state", labels=["state"])
         for state, count in counts.items():
             states.add_metric([state], count)
         yield states
@@ -102,8 +102,8 @@ class SessionsNow(Collector):
 
 ABOUT: Final = {
     "visavis_session_starts_total": "Sessions that were admitted, by dialect",
-    "visavis_session_start_seconds": "From the request until frames can flow",
-    "visavis_session_first_frame_seconds": "From the pipeline's start to the first picture",
+    "visavis_session_start_seconds": "From the start of a session until frames can flow",
+    "visavis_first_frame_seconds": "From the pipeline's start to the first picture",
     "visavis_session_duration_seconds": "How long sessions ran",
     "avatar_session_duration_seconds": "How long sessions ran",
     "visavis_sessions_ended_total": "Sessions that ended, by reason",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,14 +23,14 @@ IN_FLIGHT: Final = 16
 """Calls to one participant that may wait for an answer."""
 ANSWER_SECONDS: Final = 5.0
 ABSENT_SECONDS: Final = 10.0
-"""How long events are kept for a participant that is not in the room (any more, or again)."""
+"""How long events are kept for a participant that has left, or while the room is not connected."""
 MOST_WAITING: Final = 512
 """Events that may wait for one participant."""
 MOST_MESSAGES: Final = 32
 """Of these, messages about refused streams."""
 FAREWELL_SECONDS: Final = 1.0
 
-WATCHED: Final = ("participant_connected", "participant_active", "reconnected", "connection_state_changed")
+WATCHED: Final = ("reconnected", "connection_state_changed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,19 +64,25 @@ class _Box:
 class Courier:
     """Delivers what was posted, from a task of its own. A failure to deliver is logged and hurts nobody."""
 
-    def __init__(self, room: rtc.Room) -> None:
-        self._room = room
+    def __init__(self, room: rtc.Room, gone: Callable[[str], bool]) -> None:
+        """``gone`` tells whether a participant has left.
+
+        Whether it is in ``room.remote_participants`` does not: servers announce participants that publish nothing
+        seconds after these have begun to send.
+        """
+        self._room, self._gone = room, gone
         self._boxes: dict[str, _Box] = {}
         self._stir = Stir()
         for event in WATCHED:
-            room.on(event, self._changed)
+            room.on(event, self.stir)
 
     def close(self) -> None:
         """Let go of the room. May be called twice."""
         for event in WATCHED:
-            self._room.off(event, self._changed)
+            self._room.off(event, self.stir)
 
-    def _changed(self, *_: object) -> None:
+    def stir(self, *_: object) -> None:
+        """Somebody has come back, or the room."""
         self._stir()
 
     def post(self, identity: str, notice: Call | Message) -> None:
@@ -115,7 +122,7 @@ class Courier:
     async def _deliver(self, identity: str, box: _Box, tasks: TaskGroup) -> None:
         while box.waiting:
             if not await self._in_reach(identity):
-                log.info("%s is not in the room: %d events are not delivered", identity, len(box.waiting))
+                log.info("%s has left the room: %d events are not delivered", identity, len(box.waiting))
                 break
             await box.places.acquire()
             answered = anyio.Event()
@@ -137,10 +144,7 @@ class Courier:
         return False
 
     def _here(self, identity: str) -> bool:
-        if self._room.connection_state != rtc.ConnectionState.CONN_CONNECTED:
-            return False
-        participant = self._room.remote_participants.get(identity)
-        return participant is not None and participant.state == rtc.ParticipantState.PARTICIPANT_STATE_ACTIVE
+        return self._room.connection_state == rtc.ConnectionState.CONN_CONNECTED and not self._gone(identity)
 
     async def _send(self, identity: str, notice: Call | Message, box: _Box, answered: anyio.Event) -> None:
         try:
@@ -183,7 +187,8 @@ class Courier:
     @staticmethod
     def _report(identity: str, notice: Call | Message, error: Exception) -> None:
         what = notice.method if isinstance(notice, Call) else "a message"
-        if isinstance(error, rtc.RpcError) and error.code == rtc.RpcError.ErrorCode.UNSUPPORTED_METHOD:
+        code = error.code if isinstance(error, rtc.RpcError) else None
+        if code == rtc.RpcError.ErrorCode.UNSUPPORTED_METHOD:
             log.debug("%s does not listen for %s", identity, what)
         else:
-            log.warning("%s could not be told of %s: %s", identity, what, type(error).__name__)
+            log.warning("%s could not be told of %s: %s %s", identity, what, type(error).__name__, code or "")

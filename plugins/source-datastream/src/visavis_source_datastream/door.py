@@ -93,6 +93,15 @@ class Door:
         if identity in self._lines:
             self._lines[identity].gone = True
 
+    def came(self, identity: str) -> None:
+        """A participant has come, back perhaps."""
+        if identity in self._lines:
+            self._lines[identity].gone = False
+
+    def gone(self, identity: str) -> bool:
+        """Whether a sender has left the room, as far as is known."""
+        return identity in self._lines and self._lines[identity].gone
+
     def next(self) -> Utterance | None:
         """The utterance whose turn it is: the first that has something to say, of each sender in its own order."""
         passed: set[str] = set()

@@ -48,6 +48,14 @@ class _Left:
     identity: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Came:
+    identity: str
+
+
+_Arrival = _Opened | _Cleared | _Left | _Came
+
+
 class DataStreamSource(AudioSource):
     """Speaks what is streamed to it on ``lk.audio_stream``, one segment a stream.
 
@@ -60,7 +68,7 @@ class DataStreamSource(AudioSource):
         self._metrics: Metrics = NoMetrics()
         self._sign_of_life: Callable[[], object] = lambda: None
         self._undo: list[Callable[[], object]] = []
-        self._arrivals: deque[_Opened | _Cleared | _Left] = deque()
+        self._arrivals: deque[_Arrival] = deque()
         self._closed = False
         self._stir: Stir
         self._door: Door
@@ -83,10 +91,11 @@ class DataStreamSource(AudioSource):
             raise SessionError(f"somebody listens for {wire.AUDIO_TOPIC} in this session's room already") from None
         self._room = room
         self._undo.append(lambda: room.unregister_byte_stream_handler(wire.AUDIO_TOPIC))
-        self._courier = Courier(room)
+        self._courier = Courier(room, self._door.gone)
         self._undo.append(self._courier.close)
-        room.on("participant_disconnected", self._on_left)
-        self._undo.append(lambda: room.off("participant_disconnected", self._on_left))
+        for event, listener in (("participant_disconnected", self._on_left), ("participant_connected", self._on_came)):
+            room.on(event, listener)
+            self._undo.append(partial(room.off, event, listener))
 
     async def joined(self, context: SessionContext) -> None:
         """Take calls: those need a room that is connected."""
@@ -106,8 +115,7 @@ class DataStreamSource(AudioSource):
             while True:
                 happened = self._stir.next
                 while self._arrivals:
-                    await self._attend(self._arrivals[0], speech, tasks)
-                    self._arrivals.popleft()
+                    await self._attend(self._arrivals.popleft(), speech, tasks)
                 await happened.wait()
 
     async def aclose(self) -> None:
@@ -150,6 +158,9 @@ class DataStreamSource(AudioSource):
     def _on_left(self, participant: rtc.RemoteParticipant) -> None:
         _in_turn(lambda: self._arrive(_Left(participant.identity)))
 
+    def _on_came(self, participant: rtc.RemoteParticipant) -> None:
+        _in_turn(lambda: self._arrive(_Came(participant.identity)))
+
     async def _on_clear(self, call: rtc.RpcInvocationData) -> str:
         self._check(call)
         done = anyio.Event()
@@ -177,7 +188,7 @@ class DataStreamSource(AudioSource):
         assert self._room is not None
         return self._session.identity or self._room.local_participant.attributes.get(wire.ON_BEHALF, "")
 
-    def _arrive(self, arrival: _Opened | _Cleared | _Left) -> None:
+    def _arrive(self, arrival: _Arrival) -> None:
         """Note what happened, for ``run`` to attend to in the order of its happening."""
         if self._closed or len(self._arrivals) >= MOST_ARRIVALS:
             if isinstance(arrival, _Opened):
@@ -190,7 +201,7 @@ class DataStreamSource(AudioSource):
 
     # -- what comes of it
 
-    async def _attend(self, arrival: _Opened | _Cleared | _Left, speech: SpeechWriter, tasks: TaskGroup) -> None:
+    async def _attend(self, arrival: _Arrival, speech: SpeechWriter, tasks: TaskGroup) -> None:
         match arrival:
             case _Opened():
                 utterance = self._let_in(arrival)
@@ -202,10 +213,15 @@ class DataStreamSource(AudioSource):
                     for identity in self._door.others(utterance.line):
                         await self._clear(identity, speech)
             case _Cleared():
-                await self._clear(arrival.identity, speech)
-                arrival.done.set()
+                try:
+                    await self._clear(arrival.identity, speech)
+                finally:
+                    arrival.done.set()
             case _Left():
                 self._door.left(arrival.identity)
+            case _Came():
+                self._door.came(arrival.identity)
+                self._courier.stir()
 
     def _let_in(self, arrival: _Opened) -> Utterance | None:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, cast
 
@@ -73,8 +73,8 @@ def bind(options: HttpServerOptions) -> socket.socket:
 class Parting:
     """A transport that leaves gently: a client that is still sending gets to read its answer before it is cut off."""
 
-    def __init__(self, transport: Any, loop: Any) -> None:
-        self._transport, self._loop = transport, loop
+    def __init__(self, transport: Any, still_sending: Callable[[], bool], loop: Any) -> None:
+        self._transport, self._still_sending, self._loop = transport, still_sending, loop
         self._leaving = False
 
     def __getattr__(self, name: str) -> Any:
@@ -89,7 +89,7 @@ class Parting:
         if self.is_closing():
             return
         self._leaving = True
-        if self._transport.can_write_eof():
+        if self._still_sending() and self._transport.can_write_eof():
             self._transport.write_eof()
             self._transport.resume_reading()
             self._loop.call_later(LINGER_S, self._transport.close)
@@ -104,12 +104,18 @@ class StrictProtocol(H11Protocol):
 
     def connection_made(self, transport: Any) -> None:
         """A client is there; its headers have so long to come."""
-        super().connection_made(cast(Any, Parting(transport, self.loop)))
+        super().connection_made(cast(Any, Parting(transport, self._still_sending, self.loop)))
         self._slow: Any = None
+        self._refused = False
         if len(self.connections) > self.options.max_connections:
             self._refuse(503, "TOO_MANY_CONNECTIONS", "the server has too many connections; try again later")
             return
         self._watch()
+
+    def _still_sending(self) -> bool:
+        """Whether the client is in the middle of a request."""
+        begun = bool(self.conn.trailing_data[0]) or self._refused
+        return begun or self.conn.their_state in (h11.SEND_BODY, h11.ERROR)
 
     def _watch(self) -> None:
         self._slow = self.loop.call_later(self.options.header_timeout_s, self._too_slow)
@@ -169,6 +175,7 @@ class StrictProtocol(H11Protocol):
         head = f"HTTP/1.1 {status} {_PHRASE[status]}\r\nContent-Type: application/json\r\n"
         head += f"Content-Length: {len(body)}\r\nConnection: close\r\n"
         head += "Retry-After: 5\r\n\r\n" if status == 503 else "\r\n"
+        self._refused = True
         self.transport.write(head.encode() + body)
         self.transport.close()
 

@@ -67,3 +67,5 @@ def to_stderr(form: Literal["text", "json"], level: str, stream: TextIO | None =
     root.setLevel(logging.WARNING)
     ours.setLevel(level.upper())
     ours.propagate = True
+    # What goes wrong there is told by our own records; the SDK tells each attempt of its own.
+    logging.getLogger("livekit").setLevel(logging.WARNING if level == "debug" else logging.ERROR)

@@ -226,8 +226,7 @@ def deployed(folder: Path, room: RecordedRoom, limits: Limits) -> Deployment:
     renderer = RendererPlugin(name="fake", summary="draws loudness", factory=lambda _c: FakeRenderer(fps=25))
     way = TransportPlugin(name="recorded", summary="a recorder", session=RoomOptions, factory=lambda _c: room)
     parts = {Kind.SOURCE: source, Kind.RENDERER: renderer, Kind.TRANSPORT: way}
-    made: dict[str, Part] = {
-        kind.value: Part(kind, record.name, record, record.config(), ORIGIN)  # type: ignore[attr-defined]
-        for kind, record in parts.items()
+    made: dict[str, Any] = {
+        kind.value: Part(kind, record.name, record, record.config(), ORIGIN) for kind, record in parts.items()
     }
     return Deployment(store=Part(Kind.STORE, "folder", store, options, ORIGIN), **made, limits=limits)

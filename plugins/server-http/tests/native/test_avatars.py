@@ -66,7 +66,7 @@ async def test_the_folder_is_watched(serving: Any) -> None:
 
         async def noticed(kind: str) -> None:
             with anyio.fail_after(30):
-                while f'kind="{kind}"' not in (await bench.http.get("/metrics")).text:
+                while f'kind="{kind}"' not in (await bench.http.get("/metrics")).text:  # noqa: ASYNC110
                     await anyio.sleep(0.05)
 
         await anyio.sleep(0.5)  # the first look tells of nothing

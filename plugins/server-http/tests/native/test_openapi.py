@@ -23,9 +23,9 @@ async def test_every_route_of_the_api_is_described(serving: Any) -> None:
             app: Any = make_app(desk)
             ours = [route for route in app._app.routes if isinstance(route, Route)]
             described = [route for route in ours if isinstance(route, Described)]
-            assert set(map(id, described)) >= {
-                id(r) for r in ours if r.path.startswith(("/v1/sessions", "/v1/avatars", "/v1/livekit"))
-            }
+            for route in ours:
+                if route.path.startswith(("/v1/sessions", "/v1/avatars", "/v1/livekit")):
+                    assert route in described, route.path
             for route in described:
                 path = re.sub(r":\w+}", "}", route.path)
                 assert route.method.lower() in said["paths"][path], path

@@ -15,7 +15,9 @@ from visavis.testing.livekit.fixtures import missing
 from visavis.testing.livekit.server import LiveKitServer
 from visavis_server_http.page import vendor
 
-HELLO = Path(__file__).resolve().parents[3] / "assets" / "demo" / "hello.wav"
+ROOT = Path(__file__).resolve().parents[3]
+HELLO = ROOT / "assets" / "demo" / "hello.wav"
+KEPT = ROOT / ".cache" / "screenshots"
 DESKTOP = {"viewport": {"width": 1280, "height": 800}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True}
 PATIENCE_MS = 60_000
@@ -104,7 +106,7 @@ def leave(page: Page) -> None:
 
 @pytest.mark.parametrize("shape, options", [("desktop", DESKTOP), ("phone", PHONE)])
 def test_a_moving_mouth_with_sound(
-    serve: Callable[..., Any], visit: Callable[..., Page], tmp_path: Path, shape: str, options: dict[str, Any]
+    serve: Callable[..., Any], visit: Callable[..., Page], shape: str, options: dict[str, Any]
 ) -> None:
     serving = serve()
     page = visit(serving.url, **options)
@@ -114,7 +116,8 @@ def test_a_moving_mouth_with_sound(
     silent = page.evaluate("seen.length")
     page.set_input_files("#file", HELLO)
     until(page, "seen.at(-1).level > 0.05")
-    picture = tmp_path / f"{shape}.png"
+    KEPT.mkdir(parents=True, exist_ok=True)
+    picture = KEPT / f"page-{shape}.png"
     page.screenshot(path=picture)
     status(page, r"^Said, 9\.3 s")
     seen = page.evaluate("seen")

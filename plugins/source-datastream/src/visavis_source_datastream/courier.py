@@ -22,7 +22,7 @@ HEAD_START: Final = 0.02
 IN_FLIGHT: Final = 16
 """Calls to one participant that may wait for an answer."""
 ANSWER_SECONDS: Final = 5.0
-ABSENT_SECONDS: Final = 10.0
+ABSENT_SECONDS: Final = 30.0
 """How long events are kept for a participant that has left, or while the room is not connected."""
 MOST_WAITING: Final = 512
 """Events that may wait for one participant."""

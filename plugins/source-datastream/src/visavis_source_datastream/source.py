@@ -100,12 +100,10 @@ class DataStreamSource(AudioSource):
     async def joined(self, context: SessionContext) -> None:
         """Take calls: those need a room that is connected."""
         assert self._room is not None
-        us = self._room.local_participant
-        us.register_rpc_method(wire.CLEAR_BUFFER, self._on_clear)
-        self._undo.append(partial(us.unregister_rpc_method, wire.CLEAR_BUFFER))
-        for method in wire.STATES:
-            us.register_rpc_method(method, self._on_state)
-            self._undo.append(partial(us.unregister_rpc_method, method))
+        methods = {wire.CLEAR_BUFFER: self._on_clear, **dict.fromkeys(wire.STATES, self._on_state)}
+        for name, method in methods.items():
+            self._room.local_participant.register_rpc_method(name, method)
+            self._undo.append(partial(_unregister, self._room, name))
 
     async def run(self, speech: SpeechWriter) -> None:
         """Speak until the session ends: a room has no last word."""
@@ -298,6 +296,11 @@ class DataStreamSource(AudioSource):
                 assert utterance.result is not None
                 position, interrupted = utterance.result
                 self._courier.post(to, Call(wire.PLAYBACK_FINISHED, wire.finished(position, interrupted=interrupted)))
+
+
+def _unregister(room: rtc.Room, method: str) -> None:
+    """The room's participant is another one after it was entered anew."""
+    room.local_participant.unregister_rpc_method(method)
 
 
 def _in_turn(step: Callable[[], None]) -> None:

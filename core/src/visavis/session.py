@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 
 import anyio
@@ -19,6 +20,7 @@ from visavis.pipeline.batcher import Batcher
 from visavis.pipeline.floor import FloorPolicy, Seat
 from visavis.pipeline.limits import PipelineLimits
 from visavis.pipeline.pipeline import Pipeline
+from visavis.pipeline.tally import Tally
 
 log = logging.getLogger("visavis.session")
 
@@ -30,6 +32,19 @@ WARNING_SECONDS = 30.0
 """How long before its maximum duration a session says that it will end."""
 FINISHING_SECONDS = 30.0
 """How long what is being said may take to come to its end, when a session ends by plan."""
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Which session a task belongs to. Small on purpose: a cancelled timer of asyncio keeps its task's context variables
+    until its time comes, ten minutes for an idle timeout, and must not keep a room with them.
+    """
+
+    session_id: str
+    avatar: str
+
+
+current: ContextVar[Mark | None] = ContextVar("visavis_session", default=None)
+"""The session whose task this is, for whoever writes a log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +79,14 @@ class Session(SessionHandle):
         bounds: PipelineLimits | None = None,
         limits: SessionLimits | None = None,
         lend: Lend | None = None,
+        tally: Tally | None = None,
     ) -> None:
         self.context = context
         self._loan = avatar if isinstance(avatar, Loan) else Loan(avatar, lambda: None)
         self._batcher = batcher
         self._transport, self._transport_options = transport, transport_options
         self._sources = sources
-        self._policy, self._bounds = policy, bounds
+        self._policy, self._bounds, self._tally = policy, bounds, tally
         self._limits = limits or SessionLimits()
         self._lend, self._swapping = lend, anyio.Lock()
         self._stats = SessionStats(avatar=context.request.avatar)
@@ -87,6 +103,7 @@ class Session(SessionHandle):
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Run to the end. Reports started once frames can flow. Raises what made it fail."""
+        current.set(Mark(self.context.session_id, self.context.request.avatar))
         try:
             with self._scope:
                 self._way_out = await self._transport.prepare(self.context, self._transport_options)
@@ -121,6 +138,7 @@ class Session(SessionHandle):
             limits=self._bounds,
             stats=self._stats,
             metrics=self.context.metrics,
+            tally=self._tally,
         )
         pipeline.floor.on_finished = lambda result: self._segment_finished(result.position)
         self._stats.state = "running"

@@ -16,6 +16,7 @@ from visavis.errors import RendererError
 from visavis.interfaces.renderer import LoadedAvatar, Renderer, RenderInput, RenderSession
 from visavis.media import VideoFrame
 from visavis.metrics import Metrics, NoMetrics
+from visavis.pipeline.cost import StepCost
 
 
 @dataclass(eq=False)
@@ -36,6 +37,8 @@ class Batcher:
         self._metrics = metrics or NoMetrics()
         self._due: deque[_Due] = deque()
         self._busy = anyio.Lock()
+        self.cost = StepCost()
+        """What its calls have cost of late."""
 
     async def step(self, avatar: LoadedAvatar, session: RenderSession, input: RenderInput) -> VideoFrame | None:
         """Draw one tick of one session, together with whoever else is due. Raises RendererError."""
@@ -66,7 +69,8 @@ class Batcher:
     async def _run(self, group: list[_Due]) -> None:
         began = anyio.current_time()
         try:
-            frames = await workers.run(self._renderer.step, [d.session for d in group], [d.input for d in group])
+            sessions, inputs = [d.session for d in group], [d.input for d in group]
+            frames = await workers.run(self.cost.call, self._renderer, sessions, inputs)
             if len(frames) != len(group):
                 raise RendererError(f"step returned {len(frames)} pictures for {len(group)} sessions")
         except Exception as error:  # noqa: BLE001 - the engine's own errors: each session ends with them as its cause

@@ -82,6 +82,7 @@ class Pipeline:
         self._held_since: float | None = None  # since when speech has been waiting for its first picture
         self._audio: AudioFormat | None = transport.audio_format
         self._published = anyio.Event()
+        self._publishing = anyio.Lock()
         self._present = anyio.Lock()
         self._finishing = False
         self._began = self._last_spoken = anyio.current_time()
@@ -96,13 +97,14 @@ class Pipeline:
 
     async def _publish(self, wanted: AudioFormat) -> AudioFormat:
         """Publish once: with the transport's own sound format, or with that of the first segment."""
-        if self._audio is None or not self._published.is_set():
-            audio = self._audio or wanted
-            await self._transport.publish(self._video, audio)
-            self._audio = audio
-            self._line.counter = FrameCounter(audio.rate, self._fps)
-            self._published.set()
-        return self._audio
+        async with self._publishing:  # speech that comes in the meantime waits for the same tracks
+            if self._audio is None or not self._published.is_set():
+                audio = self._audio or wanted
+                await self._transport.publish(self._video, audio)
+                self._audio = audio
+                self._line.counter = FrameCounter(audio.rate, self._fps)
+                self._published.set()
+            return self._audio
 
     def finish(self) -> None:
         """No more segments will be opened: ``run`` returns once all has been played."""
@@ -263,6 +265,7 @@ class Pipeline:
         self._tally.add(now, self._realtime and frame.video is None)
         if stats.first_frame is None:
             stats.first_frame = now - self._began
+            self._metrics.observe("visavis_first_frame_seconds", stats.first_frame)
 
     def _account(self) -> None:
         self._playhead.advance(self._transport.held())

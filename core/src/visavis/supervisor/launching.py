@@ -7,38 +7,46 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 
 import anyio
-from anyio.abc import TaskGroup
+from anyio.abc import TaskGroup, TaskStatus
 
 from visavis.config import Deployment
-from visavis.errors import AtCapacity
+from visavis.errors import AtCapacity, SessionError, VisavisError
 from visavis.interfaces.launcher import Capacity, Launcher
 from visavis.interfaces.session import SessionHandle, SessionRequest
-from visavis.metrics import Metrics
+from visavis.metrics import Metrics, NoMetrics
 from visavis.session import Session, reason_of, single
+from visavis.supervisor.admission import Admission
 from visavis.supervisor.parts import Supervisor
 
 log = logging.getLogger("visavis.launcher")
-
-RETRY_AFTER = 5.0
-"""Seconds after which somebody who was refused may ask again."""
 
 
 class LocalLauncher(Launcher):
     """Runs sessions in this process. An async context manager around its supervisor and its tasks."""
 
     def __init__(self, deployment: Deployment, *, metrics: Metrics | None = None) -> None:
+        self._metrics = metrics or NoMetrics()
+        self._deployment = deployment
         self.supervisor = Supervisor(deployment, metrics=metrics)
-        most = deployment.limits.max_sessions
-        self._most = most if isinstance(most, int) else None
         self._sessions: dict[str, Session] = {}
-        self._starting = 0
+        self._starts: set[anyio.CancelScope] = set()
+        self._closing = False
         self._stack = AsyncExitStack()
         self._tasks: TaskGroup
+        self._admission: Admission
 
     async def __aenter__(self) -> LocalLauncher:
-        """Make the parts."""
+        """Make the parts, and load the avatars that are to be warm; one that cannot be loaded stops nobody."""
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self.supervisor)
+            supervisor = await stack.enter_async_context(self.supervisor)
+            most = self._deployment.limits.max_sessions
+            self._admission = Admission(most, supervisor.batcher.cost, supervisor.tally)
+            supervisor.calibrates = self._admission.measures
+            for avatar in self._deployment.prewarm:
+                try:
+                    stack.callback((await supervisor.lend(avatar)).give_back)
+                except VisavisError as error:
+                    log.warning("the avatar %s is not warm: %s", avatar, error)
             self._tasks = await stack.enter_async_context(anyio.create_task_group())
             self._stack = stack.pop_all()
         return self
@@ -46,42 +54,69 @@ class LocalLauncher(Launcher):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
-        """End all sessions and let go of the parts."""
+        """End all sessions, those that are still starting too, and let go of the parts."""
+        self._closing = True
         for session in list(self._sessions.values()):
             await session.close("the server stops")
+        for scope in list(self._starts):
+            scope.cancel()
         return await self._stack.__aexit__(kind, error, trace)
 
     async def start(self, request: SessionRequest) -> SessionHandle:
         """Start a session; returns once frames can flow. Raises AtCapacity, or why it cannot start."""
+        if self._closing:
+            raise SessionError("no session is started any more: the server stops")
         full = await self.capacity()
         if full.problem is not None:
+            self._metrics.count("visavis_sessions_refused_total")
             raise AtCapacity(full.problem, retry_after=full.retry_after)
-        self._starting += 1
+        began = anyio.current_time()
+        scope = anyio.CancelScope()
+        self._starts.add(scope)
         try:
-            session: Session = await self._tasks.start(self._run, request)
+            session: Session = await self._tasks.start(self._run, request, scope)
+        except BaseException:
+            scope.cancel()  # whoever asked has left: nobody would end what has just begun
+            raise
         finally:
-            self._starting -= 1
+            self._starts.discard(scope)
+        self._metrics.observe("visavis_session_start_seconds", anyio.current_time() - began)
         return session
 
-    async def _run(self, request: SessionRequest, *, task_status: anyio.abc.TaskStatus[Session]) -> None:
+    async def _run(
+        self, request: SessionRequest, scope: anyio.CancelScope, *, task_status: TaskStatus[Session]
+    ) -> None:
         session: Session | None = None
         started = False
         try:
-            async with self.supervisor.session(request) as session:
-                async with anyio.create_task_group() as tasks:
-                    await tasks.start(session.run)
-                    self._sessions[session.id] = session
-                    task_status.started(session)
-                    started = True
+            with scope:
+                async with self.supervisor.session(request) as session:
+                    async with anyio.create_task_group() as tasks:
+                        await tasks.start(session.run)
+                        self._starts.discard(scope)
+                        self._note(session, runs=True)
+                        task_status.started(session)
+                        started = True
+            if not started:
+                raise SessionError("the session was not started: the server stops")
         except Exception as error:  # noqa: BLE001 - one session's failure must not end the others
             cause = single(error)
             if not started:
                 raise cause from None
             # It ends alone: its cause is with whoever waits on its handle, and in the log.
-            log.error("session %s failed: %s", session.id if session else "?", reason_of(cause))
+            log.error("session %s failed: %s", session.id if session else "", reason_of(cause))
         finally:
             if session is not None:
-                self._sessions.pop(session.id, None)
+                self._note(session, runs=False)
+
+    def _note(self, session: Session, *, runs: bool) -> None:
+        """A session begins to run, or has ended (or never began)."""
+        self._admission.sample(len(self._sessions))
+        if runs:
+            self._sessions[session.id] = session
+        else:
+            self._sessions.pop(session.id, None)
+        self._metrics.gauge("visavis_sessions", len(self._sessions))
 
     async def sessions(self) -> list[SessionHandle]:
         """The sessions that run."""
@@ -89,10 +124,9 @@ class LocalLauncher(Launcher):
 
     async def capacity(self) -> Capacity:
         """How full it is."""
-        running, problem = len(self._sessions), None
-        if self._most is not None and running + self._starting >= self._most:
-            problem = f"all {self._most} sessions are taken"
-        return Capacity(running, self._starting, self._most, problem, RETRY_AFTER)
+        self._admission.sample(len(self._sessions))
+        self._admission.fps = self.supervisor.fps
+        return self._admission.capacity(len(self._sessions), len(self._starts), anyio.current_time())
 
     async def rehearse(self, avatar: str, frames: int) -> list[float]:
         """Draw so many pictures for nobody; returns the seconds each took. Raises AvatarError, RendererError."""

@@ -12,17 +12,19 @@ from types import TracebackType
 from typing import Any
 
 import anyio
+import numpy as np
 
 from visavis import workers
 from visavis.config import Deployment, Limits
 from visavis.errors import AvatarInvalid
 from visavis.interfaces.avatar import AvatarStore
-from visavis.interfaces.renderer import LoadedAvatar, Renderer
+from visavis.interfaces.renderer import LoadedAvatar, Renderer, RenderInput
 from visavis.interfaces.session import SessionContext, SessionLimits, SessionRequest, SessionStats
 from visavis.interfaces.source import AudioSource
 from visavis.interfaces.transport import Transport
 from visavis.metrics import Metrics, NoMetrics
 from visavis.pipeline.batcher import Batcher
+from visavis.pipeline.tally import Tally
 from visavis.session import Loan, Session, single
 from visavis.supervisor.rehearsing import rehearse
 
@@ -30,6 +32,8 @@ log = logging.getLogger("visavis.supervisor")
 
 ID_BYTES = 12
 """Session ids cannot be guessed: whoever knows one may be taken for its owner."""
+CALIBRATION = 12
+"""Pictures that are drawn to learn what one costs."""
 KEPT_AVATARS = 4
 """Avatars that stay in memory although no session uses them, so that the next session starts at once."""
 
@@ -53,6 +57,11 @@ class Supervisor:
         self._loading = anyio.Lock()
         self._avatars: dict[str, _Loaded] = {}
         self._turns = itertools.count()
+        self.tally = Tally()
+        """Frames and late frames of all its sessions."""
+        self.calibrates = False
+        """Whether an avatar's cost is measured as soon as it is loaded."""
+        self.batcher: Batcher
         self.store: AvatarStore
         self.renderer: Renderer
         self.transport: Transport
@@ -68,7 +77,7 @@ class Supervisor:
             stack.callback(self.renderer.close)
             self.renderer.metrics = self.metrics
             stack.callback(self._unload_all)
-            self._batcher = Batcher(self.renderer, self.metrics)
+            self.batcher = Batcher(self.renderer, self.metrics)
             self._stack = stack.pop_all()
         return self
 
@@ -104,7 +113,7 @@ class Supervisor:
     async def rehearse(self, avatar_id: str, frames: int) -> list[float]:
         """Draw so many pictures for nobody; returns the seconds each took. Raises AvatarError, RendererError."""
         async with self.avatar(avatar_id) as avatar:
-            return await rehearse(avatar, self._batcher, frames)
+            return await rehearse(avatar, self.batcher, frames)
 
     async def _load(self, avatar_id: str) -> _Loaded:
         async with self._loading:
@@ -117,10 +126,24 @@ class Supervisor:
                         hint=f"it reads: {', '.join(sorted(self.renderer.engines))}",
                     )
                 if file.digest not in self._avatars:
-                    self._avatars[file.digest] = _Loaded(await workers.run(self.renderer.load, file))
+                    avatar = await workers.run(self.renderer.load, file)
+                    self._avatars[file.digest] = _Loaded(avatar, turn=next(self._turns))
+                    if self.calibrates:
+                        await self._calibrate(avatar)
                 loaded = self._avatars[file.digest]
                 loaded.users += 1
                 return loaded
+
+    async def _calibrate(self, avatar: LoadedAvatar) -> None:
+        """Let it talk for a moment, unseen, so that its cost is known before anybody counts on it."""
+        hop = avatar.format.hop
+        noise = np.random.default_rng(0).normal(0.0, 0.1, hop * CALIBRATION).astype(np.float32)
+        session = avatar.open()
+        try:
+            for at in range(0, len(noise), hop):
+                await self.batcher.step(avatar, session, RenderInput(noise[at : at + hop]))
+        finally:
+            session.close()
 
     def _unload_unused(self) -> None:
         unused = sorted((v.turn, k) for k, v in self._avatars.items() if not v.users)
@@ -130,6 +153,11 @@ class Supervisor:
     def _unload_all(self) -> None:
         while self._avatars:
             self._avatars.popitem()[1].avatar.close()
+
+    @property
+    def fps(self) -> float:
+        """Pictures a second of the fastest avatar in memory; 25 without one."""
+        return max((float(v.avatar.format.video.fps) for v in self._avatars.values()), default=25.0)
 
     # -- sessions
 
@@ -152,12 +180,13 @@ class Supervisor:
             session = Session(
                 context,
                 loan,
-                self._batcher,
+                self.batcher,
                 self.transport,
                 options,
                 sources,
                 limits=effective(request.limits, self.deployment.limits),
                 lend=self.lend,
+                tally=self.tally,
             )
         except BaseException:
             loan.give_back()

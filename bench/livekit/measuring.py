@@ -139,6 +139,7 @@ def beep_figures(seen: Recording, said: Sequence[Utterance], expected: float, be
     latencies = [1000 * (s.begin - t) for s, t in zip(starts, firsts, strict=True) if s is not None]
     return {
         "offset, ms": {**spread(offsets.ms), "unmatched": offsets.unmatched},
+        "sound waits in the viewer's jitter buffer, ms": spread(reading.jitter_buffer(seen, AVATAR, begin)),
         "drift of the offset, ms per 10 min": round(10 * reading.drift(offsets.at, offsets.ms), 1),
         "squeeze of the first utterance, ms": round(squeezes[0], 1),
         "squeeze of the others, ms": spread([abs(s) for s in squeezes[1:]]),
@@ -185,12 +186,12 @@ def show(figures: Mapping[str, Any]) -> None:
     subjects = [name for name, value in figures.items() if isinstance(value, Mapping) and name in COLUMNS]
     rows = dict.fromkeys(row for name in subjects for row in figures[name])
     if subjects:
-        print(f"{'':40}" + "".join(f"{name:>34}" for name in subjects))
+        print(f"{'':46}" + "".join(f"{name:>34}" for name in subjects))
     for row in rows:
-        print(f"{row:40}" + "".join(f"{_short(figures[name].get(row, '')):>34}" for name in subjects))
+        print(f"{row:46}" + "".join(f"{_short(figures[name].get(row, '')):>34}" for name in subjects))
     for name, value in figures.items():
         if name not in subjects:
-            print(f"{name:40} {_short(value)}")
+            print(f"{name:46} {_short(value)}")
 
 
 COLUMNS = ("floor", "peer", "visavis")

@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from visavis.testing.livekit.recording import RATE, Pictures, Sound, Times
+from visavis.testing.livekit.recording import RATE, Pictures, Recording, Sound, Times
 
 LEVEL: Final = 0.04
 """Sound is what is above this (of full scale 1)."""
@@ -195,6 +195,18 @@ def sizes(pictures: Pictures) -> dict[tuple[int, int], int]:
     """How many pictures of each size came."""
     found, counts = np.unique(pictures.sizes, axis=0, return_counts=True)
     return {(int(w), int(h)): int(n) for (w, h), n in zip(found, counts, strict=True)}
+
+
+def jitter_buffer(recording: Recording, identity: str, begin: float = 0.0) -> NDArray[np.float64]:
+    """Milliseconds that sound waited in the receiver's jitter buffer, a figure for each second after ``begin``.
+
+    It is part of every offset and latency, and follows how evenly packets came: a busy machine makes it grow.
+    """
+    rows = [e for e in recording.events if e["event"] == "receiver" and e["identity"] == identity and e["t"] >= begin]
+    delay = np.array([row["jitter_buffer_delay"] for row in rows])
+    count = np.array([row["jitter_buffer_emitted_count"] for row in rows])
+    emitted = np.diff(count)
+    return np.asarray(1000 * np.diff(delay)[emitted > 0] / emitted[emitted > 0], np.float64)
 
 
 def heard(sound: Sound, begin: float, end: float, *, level: float = LEVEL) -> Span | None:

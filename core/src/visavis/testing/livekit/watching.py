@@ -24,6 +24,14 @@ from numpy.typing import NDArray
 
 from visavis.testing.livekit.recording import GRID, RATE, Pictures, Recording, Sound, Take
 
+RECEIVER: Final = (
+    "jitter_buffer_delay",
+    "jitter_buffer_emitted_count",
+    "concealed_samples",
+    "inserted_samples_for_deceleration",
+    "removed_samples_for_acceleration",
+)
+"""What is noted each second of how sound is received; see W3C's "Identifiers for WebRTC's Statistics API"."""
 STALL: Final = 0.03
 """The loop's heart beats every 10 ms; a beat that comes later than this is a stall."""
 LOUD: Final = 600
@@ -154,6 +162,7 @@ class Watcher:
         take = self._takes.setdefault((room, identity), TakeInMaking(room, identity))
         if track.kind == rtc.TrackKind.KIND_AUDIO:
             self._spawn(self._hear(take, track))
+            self._spawn(self._receive(take, track))
         elif self._decode:
             self._spawn(self._see(take, track))
 
@@ -171,6 +180,17 @@ class Watcher:
             change = take.block(time.monotonic(), event.frame)
             if change is not None:
                 self.tell(change, room=take.room, identity=take.identity)
+
+    async def _receive(self, take: TakeInMaking, track: rtc.Track) -> None:
+        """Note each second what the receiver's jitter buffer does to the sound."""
+        while True:
+            await asyncio.sleep(1)
+            for row in await track.get_stats():
+                if row.WhichOneof("stats") == "inbound_rtp":
+                    found = row.inbound_rtp.inbound
+                    facts = {name: getattr(found, name) for name in RECEIVER}
+                    about = {"room": take.room, "identity": take.identity}
+                    self._events.append({"t": time.monotonic(), "event": "receiver", **about, **facts})
 
     async def _read_text(self, room: str, identity: str, reader: rtc.TextStreamReader) -> None:
         text = await reader.read_all()

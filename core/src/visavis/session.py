@@ -33,10 +33,13 @@ WARNING_SECONDS = 30.0
 FINISHING_SECONDS = 30.0
 """How long what is being said may take to come to its end, when a session ends by plan."""
 
+
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Which session a task belongs to. Small on purpose: a cancelled timer of asyncio keeps its task's context variables
-    until its time comes, ten minutes for an idle timeout, and must not keep a room with them.
+    """Which session a task belongs to.
+
+    Small on purpose: a cancelled timer of asyncio keeps its task's context variables until its time comes, ten minutes
+    for an idle timeout, and must not keep a room with them.
     """
 
     session_id: str

@@ -12,13 +12,12 @@ from types import TracebackType
 from typing import Any
 
 import anyio
-import numpy as np
 
 from visavis import workers
 from visavis.config import Deployment, Limits
 from visavis.errors import AvatarInvalid
 from visavis.interfaces.avatar import AvatarStore
-from visavis.interfaces.renderer import LoadedAvatar, Renderer, RenderInput
+from visavis.interfaces.renderer import LoadedAvatar, Renderer
 from visavis.interfaces.session import SessionContext, SessionLimits, SessionRequest, SessionStats
 from visavis.interfaces.source import AudioSource
 from visavis.interfaces.transport import Transport
@@ -128,22 +127,11 @@ class Supervisor:
                 if file.digest not in self._avatars:
                     avatar = await workers.run(self.renderer.load, file)
                     self._avatars[file.digest] = _Loaded(avatar, turn=next(self._turns))
-                    if self.calibrates:
-                        await self._calibrate(avatar)
+                    if self.calibrates:  # its cost is known before anybody counts on it
+                        await rehearse(avatar, self.batcher, CALIBRATION)
                 loaded = self._avatars[file.digest]
                 loaded.users += 1
                 return loaded
-
-    async def _calibrate(self, avatar: LoadedAvatar) -> None:
-        """Let it talk for a moment, unseen, so that its cost is known before anybody counts on it."""
-        hop = avatar.format.hop
-        noise = np.random.default_rng(0).normal(0.0, 0.1, hop * CALIBRATION).astype(np.float32)
-        session = avatar.open()
-        try:
-            for at in range(0, len(noise), hop):
-                await self.batcher.step(avatar, session, RenderInput(noise[at : at + hop]))
-        finally:
-            session.close()
 
     def _unload_unused(self) -> None:
         unused = sorted((v.turn, k) for k, v in self._avatars.items() if not v.users)

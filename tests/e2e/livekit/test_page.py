@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import shutil
 import statistics
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import visavis_store_filesystem
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from visavis.testing.livekit.browser import Chromium
 from visavis.testing.livekit.fixtures import missing
@@ -136,6 +138,7 @@ def test_a_moving_mouth_with_sound(
     assert loudest > 0.1
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.evaluate("document.querySelector('#frame').getBoundingClientRect().top >= 0")
     (session,) = serving.get("/v1/sessions").json()["sessions"]
     assert session["status"] == "running"
     leave(page)
@@ -196,10 +199,13 @@ def test_a_guarded_server_a_broken_avatar_and_an_end_with_a_reason(
     assert "secret-key-of-the-page" not in serving.said()
 
 
-def test_any_livekit_by_pasted_tokens(
-    serve: Callable[..., Any], visit: Callable[..., Page], livekit_server: LiveKitServer, room_name: str
+def test_any_livekit_by_pasted_tokens_and_another_face_meanwhile(
+    serve: Callable[..., Any], visit: Callable[..., Page], livekit_server: LiveKitServer, room_name: str, tmp_path: Path
 ) -> None:
-    serving = serve(env={"LIVEKIT_URL": "", "LIVEKIT_API_KEY": "", "LIVEKIT_API_SECRET": ""})
+    folder = tmp_path / "avatars"
+    folder.mkdir()
+    shutil.copy(Path(visavis_store_filesystem.__file__).parent / "avatars" / "mira.hvia", folder / "anna.hvia")
+    serving = serve(avatars=folder, env={"LIVEKIT_URL": "", "LIVEKIT_API_KEY": "", "LIVEKIT_API_SECRET": ""})
     page = visit(serving.url)
     expect(page.get_by_role("radio", name="Any other LiveKit")).to_be_checked()
     page.get_by_label("LiveKit URL").fill(livekit_server.url)
@@ -208,6 +214,11 @@ def test_any_livekit_by_pasted_tokens(
     start(page)
     (session,) = serving.get("/v1/sessions").json()["sessions"]
     assert (session["room_name"], session["avatar_identity"]) == (room_name, "a-face")
+    assert session["avatar_id"] == "anna"
+    page.get_by_role("radio", name="Mira (mira)").check()
+    status(page, "took over")
+    (session,) = serving.get("/v1/sessions").json()["sessions"]
+    assert (session["status"], session["avatar_id"]) == ("running", "mira")
     leave(page)
 
 

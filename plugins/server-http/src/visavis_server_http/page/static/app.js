@@ -26,6 +26,7 @@ function refresh() {
   $("room-field").disabled = busy;
   $("room-field").hidden = $("join").hidden = Boolean(call);
   $("start").hidden = Boolean(session);
+  $("setup").hidden = Boolean(session) && page.rows.filter((row) => !row.problem).length < 2; // nobody to change to
   $("locked").inert = Boolean(call);
   $("start").textContent = call ? `Bring ${name()} in` : `Start with ${name()}`;
   $("speech-title").textContent = `Make ${name()} speak`;
@@ -164,6 +165,7 @@ function here(call) {
   frame("live", badge(false));
   say(`${name()} is here. Choose a recording, or speak by microphone.`);
   refresh();
+  scrollTo(0, 0); // on a phone the button was below the picture
 }
 
 let lastFacts = {};

@@ -131,7 +131,3 @@ class LocalLauncher(Launcher):
     async def rehearse(self, avatar: str, frames: int) -> list[float]:
         """Draw so many pictures for nobody; returns the seconds each took. Raises AvatarError, RendererError."""
         return await self.supervisor.rehearse(avatar, frames)
-
-    async def rehearse(self, avatar: str, frames: int) -> list[float]:
-        """Draw so many pictures for nobody; returns the seconds each took. Raises AvatarError, RendererError."""
-        return await self.supervisor.rehearse(avatar, frames)

@@ -266,6 +266,12 @@ class Session(SessionHandle):
         return self._ended.is_set()
 
     @property
+    def live(self) -> bool:
+        """Whether it runs in real time, for somebody who watches it now."""
+        way_out = self._way_out
+        return way_out is not None and way_out.pacing is Pacing.REALTIME and self._stats.state == "running"
+
+    @property
     def limits(self) -> SessionLimits:
         """The limits that apply to it."""
         return self._limits

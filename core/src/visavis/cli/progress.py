@@ -14,26 +14,47 @@ if TYPE_CHECKING:
     from visavis.cli.output import Output
     from visavis.config import Deployment
     from visavis.interfaces.session import SessionRequest, SessionStats
+    from visavis.session import Session
 
 
 def run_shown(
     output: Output, deployment: Deployment, request: SessionRequest, seconds: float | None
 ) -> tuple[SessionStats, float]:
-    """Run a session; returns its figures and the seconds it took. ``seconds`` of speech are expected, if known."""
+    """Run a session; returns its figures and the seconds it took. ``seconds`` of speech are expected, if known.
+
+    A signal ends a live session by plan, so that the room is told why; others are cancelled.
+    """
     started = time.monotonic()
+    held: list[Session] = []
+
+    async def stop() -> bool:
+        if not held or not held[0].live:
+            return False
+        await held[0].close("stopped by its operator")
+        return True
+
+    run = partial(run_session, deployment, request, on_session=held.append)
     with output.progress() as shown:
         if shown is None:
-            stats = run_async(partial(run_session, deployment, request))
+            stats = run_async(run, stop=stop)
         else:
             row = shown.add_task(request.avatar, total=seconds, told="loading")
 
             def tell(figures: SessionStats) -> None:
-                wall = time.monotonic() - started
-                told = f"{figures.shown:.1f} s, {figures.shown / wall:.1f}x real time" if figures.frames else "loading"
+                told = _told(figures, time.monotonic() - started, live=bool(held) and held[0].live)
                 shown.update(row, completed=figures.shown, told=told)
 
-            stats = run_async(partial(run_session, deployment, request, on_progress=tell))
+            stats = run_async(partial(run, on_progress=tell), stop=stop)
     return stats, time.monotonic() - started
+
+
+def _told(figures: SessionStats, wall: float, *, live: bool) -> str:
+    if not figures.frames:
+        return "loading"
+    if live:
+        late = f", {figures.late_frames} late" if figures.late_frames else ""
+        return f"live for {figures.shown:.0f} s, {figures.segments} said{late}"
+    return f"{figures.shown:.1f} s, {figures.shown / wall:.1f}x real time"
 
 
 def seconds_of(recording: Path) -> float | None:

@@ -11,24 +11,33 @@ import anyio
 T = TypeVar("T")
 
 
-def run_async(work: Callable[[], Awaitable[T]]) -> T:
+Stop = Callable[[], Awaitable[bool]]
+"""Ends the work in its own way at the first signal; False if it has none, and is cancelled then."""
+
+
+def run_async(work: Callable[[], Awaitable[T]], *, stop: Stop | None = None) -> T:
     """Run to the end on asyncio and return the result.
 
     SIGINT and SIGTERM cancel the work, which then tidies up (a partial file is removed); KeyboardInterrupt is raised
-    afterwards. A second signal ends the process at once.
+    afterwards. Work that can ``stop`` is asked to at the first signal and cancelled at the second one, and what it
+    returns is returned. Any further signal ends the process at once.
     """
-    return anyio.run(_guarded, work)
+    return anyio.run(_guarded, work, stop)
 
 
-async def _guarded(work: Callable[[], Awaitable[T]]) -> T:
+async def _guarded(work: Callable[[], Awaitable[T]], stop: Stop | None) -> T:
     results: list[T] = []
     interrupted = False
 
     async def watch(scope: anyio.CancelScope) -> None:
         nonlocal interrupted
+        asked = False
         try:
             with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
                 async for _ in signals:
+                    if not asked and stop is not None and await stop():
+                        asked = True
+                        continue
                     interrupted = True
                     break
         except NotImplementedError:

@@ -203,14 +203,21 @@ async def run_session(
     *,
     metrics: Metrics | None = None,
     on_progress: Callable[[SessionStats], None] | None = None,
+    on_session: Callable[[Session], None] | None = None,
     resources: Mapping[type[Any], Any] | None = None,
 ) -> SessionStats:
-    """Run one session to its end and return its figures. Raises what made it fail, not a group."""
+    """Run one session to its end and return its figures. Raises what made it fail, not a group.
+
+    ``on_progress`` gets its figures ten times a second, ``on_session`` the session before it runs; ``resources`` as for
+    ``Supervisor.session``.
+    """
     try:
         async with (
             Supervisor(deployment, metrics=metrics) as supervisor,
             supervisor.session(request, resources=resources) as session,
         ):
+            if on_session is not None:
+                on_session(session)
             async with anyio.create_task_group() as tasks:
                 if on_progress is not None:
                     tasks.start_soon(_report, session, on_progress)

@@ -130,7 +130,7 @@ class StrictProtocol(H11Protocol):
         if self.transport.is_closing():
             return  # what still comes is not read
         before = self.cycle
-        if not self._busy(before) and self._too_long(data):
+        if self.conn.their_state is h11.IDLE and self._too_long(data):
             self._refuse(431, "HEADERS_TOO_LARGE", f"headers may have {self.options.max_header_bytes} bytes")
             return
         super().data_received(data)

@@ -14,7 +14,7 @@ from visavis.media import AudioFormat
 
 from visavis_server_http.errors import ApiError
 
-WAV: Final = ("audio/wav", "audio/x-wav", "audio/wave", "audio/vnd.wave")
+WAV: Final = ("audio/wav", "audio/x-wav", "audio/wave", "audio/vnd.wave", "application/octet-stream")
 PCM: Final = ("audio/pcm", "audio/l16")
 TAKEN: Final = "audio/wav, or audio/pcm;rate=24000;channels=1 (int16, little-endian), or audio/L16;rate=24000"
 HEADER_MOST: Final = 2**20

@@ -64,6 +64,18 @@ async def test_long_bodies(serving: Any) -> None:
         assert (await bench.http.get("/health")).status_code == 200
 
 
+async def test_a_connection_outlives_a_body_that_was_not_read(serving: Any) -> None:
+    async with serving(max_header_bytes=4_096) as bench:
+        async with await anyio.connect_tcp(*bench.server.address) as stream:
+            # It is answered by its head alone; the rest is its body, however long, and no next head.
+            await stream.send(head("/nope", "Content-Length: 50000") + b"[" * 1_000)
+            assert (await stream.receive()).startswith(b"HTTP/1.1 404")
+            for _ in range(49):
+                await stream.send(b"[" * 1_000)
+            await stream.send(head("/health", method="GET"))
+            assert (await stream.receive()).startswith(b"HTTP/1.1 200")
+
+
 async def test_half_sent_bodies(serving: Any) -> None:
     async with serving(body_timeout_s=0.3) as bench:
         begun = head("/v1/sessions", "Content-Type: application/json", "Content-Length: 100")

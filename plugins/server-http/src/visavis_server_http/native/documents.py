@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from html import escape
 from typing import Any
 
@@ -29,6 +30,7 @@ def routes(desk: Desk, described: Sequence[BaseRoute]) -> list[BaseRoute]:
     """Its routes; the document holds those of ``described`` and itself."""
     made: list[BaseRoute] = []
 
+    @cache
     def whole() -> dict[str, Any]:
         return document([*described, *made], version=visavis.__version__, guarded=not desk.settings.open)
 

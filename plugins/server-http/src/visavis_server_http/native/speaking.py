@@ -32,7 +32,7 @@ def routes(desk: Desk) -> list[BaseRoute]:
     about = About(
         "Say a recording",
         TAG,
-        body={"audio/wav": _SOUND, "audio/pcm": _SOUND, "audio/L16": _SOUND},
+        body=dict.fromkeys(("audio/wav", "audio/pcm", "audio/L16", "application/octet-stream"), _SOUND),
         replies={202: SpeechGiven, 200: SpeechGiven},
         errors=(404, 409, 502),
         parameters=(wait,),
@@ -48,6 +48,8 @@ class Speaking:
 
     async def speak(self, request: Request) -> Response:
         """Say it after what is being said already. The body is WAV (PCM or floating point) or bare int16 samples.
+
+        Bare samples bring their rate: `audio/pcm;rate=24000;channels=1`, or `audio/L16;rate=24000` (big-endian).
 
         With a Content-Length it is taken whole and answered at once (202); without one (chunked) it is said while it
         comes, and the answer follows its end. With ?wait=true the answer (200) tells how much was played.

@@ -30,10 +30,10 @@ def anyio_backend() -> str:
 
 
 def frame(index: int, level: float = 0.0, *, luma: int = 90, rate: int = 48_000) -> PairedFrame:
-    """A grey picture with a steady level of sound."""
+    """A grey picture with a steady tone of 500 Hz."""
     data = np.full((SIZE * 3 // 2, SIZE), 128, np.uint8)
     data[:SIZE] = luma
-    audio = np.full((rate // 25, 1), level, np.float32)
+    audio = (level * np.cos(2 * np.pi * 500 * np.arange(rate // 25) / rate)).astype(np.float32)[:, None]
     return PairedFrame(index, audio, VideoFrame(SIZE, SIZE, data))
 
 

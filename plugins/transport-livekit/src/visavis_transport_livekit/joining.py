@@ -81,6 +81,12 @@ _STRAYS: Final[set[asyncio.Future[None]]] = set()
 """Connections that were given up and have not ended yet: a loop holds its tasks weakly."""
 
 
+async def settled(seconds: float) -> None:
+    """Wait until what was given up has ended, but no longer than that: a process should not end in the middle of it."""
+    if _STRAYS:
+        await asyncio.wait(set(_STRAYS), timeout=seconds)
+
+
 async def leave(room: rtc.Room) -> None:
     """Disconnect, if it is connected."""
     with anyio.move_on_after(PARTING_SECONDS, shield=True):

@@ -51,6 +51,11 @@ class LiveKitTransport(Transport):
             context.provide(rtc.Room, room)
         return LiveKitTransportSession(self._options, options, context, room, owned=borrowed is None)
 
+    async def aclose(self) -> None:
+        """Let connections that were given up come to their end. May be called twice."""
+        with anyio.CancelScope(shield=True):
+            await joining.settled(CLOSING_SECONDS)
+
 
 def _given(options: LiveKitSessionOptions, name: str) -> bool:
     return bool(options.url if name == "url" else options.token.get_secret_value())

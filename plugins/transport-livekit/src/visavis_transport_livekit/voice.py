@@ -166,7 +166,8 @@ class Voice:
         self._room.set()
 
     async def drain(self) -> None:
-        """Wait until all that was pushed has gone to the encoder."""
+        """Wait until all that was pushed has gone to the encoder: a last bit needs silence to fill its tick."""
+        self._put(self._silence(-self._ahead % self._reservoir.tick))
         while self.held() and self._alive:  # noqa: ASYNC110 - the queue tells nobody when it is empty
             await asyncio.sleep(max(TICK / 2, self._reservoir.leaves_at(self._end) - self._loop.time()))
 

@@ -7,10 +7,12 @@ import logging
 import os
 import secrets
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, Literal
 
 import aiohttp
 import anyio
+import anyio.to_thread
 from livekit import rtc
 from livekit.agents import (
     DEFAULT_API_CONNECT_OPTIONS,
@@ -183,7 +185,7 @@ class AvatarSession(BaseAvatarSession[Literal["avatar_available", "avatar_unavai
         if self._task is not None or self._closed:
             raise RuntimeError("an AvatarSession is started once; make a new one for another avatar")
         link = (
-            self._local_link(room)
+            await self._local_link(room)
             if self._local
             else self._server_link(agent_session, room, (livekit_url, livekit_api_key, livekit_api_secret))
         )
@@ -215,14 +217,14 @@ class AvatarSession(BaseAvatarSession[Literal["avatar_available", "avatar_unavai
             return failed
         return None
 
-    def _local_link(self, room: rtc.Room) -> Link:
-        # Imported here: an agent whose avatar is drawn elsewhere needs no pipeline.
-        from visavis.interfaces.session import SessionLimits
-
-        from visavis_source_agentsession.local_link import LocalLink, local_deployment
-
-        deployment, request = local_deployment(self._avatar, self._pipeline, SessionLimits(**self._limits))
-        return LocalLink(room, deployment, request)
+    async def _local_link(self, room: rtc.Room) -> Link:
+        # Imported here: an agent whose avatar is drawn elsewhere needs no pipeline. In a thread: it takes a while.
+        module = await anyio.to_thread.run_sync(import_module, "visavis_source_agentsession.local_link")
+        deployment, request = await anyio.to_thread.run_sync(
+            module.local_deployment, self._avatar, self._pipeline, self._limits
+        )
+        link: Link = module.LocalLink(room, deployment, request)
+        return link
 
     def _server_link(
         self, agent_session: AgentSession[Any], room: rtc.Room, given: tuple[NotGivenOr[str], ...]

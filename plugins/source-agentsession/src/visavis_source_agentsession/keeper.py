@@ -10,7 +10,7 @@ import anyio
 from anyio.abc import TaskGroup
 from livekit.agents import APIError
 from livekit.agents.voice.io import AudioOutput
-from visavis.errors import VisavisError
+from visavis.errors import BadInput, PluginError, VisavisError
 
 from visavis_source_agentsession.link import Link, Loss
 from visavis_source_agentsession.route import Route
@@ -223,4 +223,4 @@ class Keeper:
 
 def _passing(error: Exception) -> bool:
     """Whether it may be otherwise in a while."""
-    return error.retryable if isinstance(error, APIError) else True
+    return error.retryable if isinstance(error, APIError) else not isinstance(error, (BadInput, PluginError))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import anyio
@@ -28,7 +29,7 @@ ENDING_SECONDS = 10.0
 
 
 def local_deployment(
-    avatar: str | None, pipeline: str | os.PathLike[str] | None, limits: SessionLimits
+    avatar: str | None, pipeline: str | os.PathLike[str] | None, limits: Mapping[str, float]
 ) -> tuple[Deployment, SessionRequest]:
     """What to run: a pipeline file, or the defaults for an avatar. ``avatar`` goes before the file's.
 
@@ -46,7 +47,7 @@ def local_deployment(
             hint="write `source: {use: agentsession}`",
         )
     request = deployment.session or SessionRequest()
-    update: dict[str, Any] = {"limits": limits} if limits != SessionLimits() else {}
+    update: dict[str, Any] = {"limits": SessionLimits(**limits)} if limits else {}
     if avatar is not None:
         update["avatar"] = avatar
     return deployment, request.model_copy(update=update)

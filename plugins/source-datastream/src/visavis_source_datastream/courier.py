@@ -190,5 +190,7 @@ class Courier:
         code = error.code if isinstance(error, rtc.RpcError) else None
         if code == rtc.RpcError.ErrorCode.UNSUPPORTED_METHOD:
             log.debug("%s does not listen for %s", identity, what)
+        elif code == rtc.RpcError.ErrorCode.RECIPIENT_DISCONNECTED:
+            log.info("%s has left as it was told of %s", identity, what)
         else:
             log.warning("%s could not be told of %s: %s %s", identity, what, type(error).__name__, code or "")

@@ -188,21 +188,22 @@ def show(figures: Mapping[str, Any]) -> None:
     if subjects:
         print(f"{'':46}" + "".join(f"{name:>34}" for name in subjects))
     for row in rows:
-        print(f"{row:46}" + "".join(f"{_short(figures[name].get(row, '')):>34}" for name in subjects))
+        print(f"{row:46}" + "".join(f"{short(figures[name].get(row, '')):>34}" for name in subjects))
     for name, value in figures.items():
         if name not in subjects:
-            print(f"{name:46} {_short(value)}")
+            print(f"{name:46} {short(value)}")
 
 
 COLUMNS = ("floor", "peer", "visavis")
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """A figure in few characters."""
     if isinstance(value, Mapping) and "median" in value:
         n = f" n={value['n']}" if "n" in value else ""
         return f"{value['median']:g} [{value['p2.5']:g}, {value['p97.5']:g}]{n}"
     if isinstance(value, Mapping):
-        return " ".join(f"{k}={_short(v)}" for k, v in value.items())
+        return " ".join(f"{k}={short(v)}" for k, v in value.items())
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

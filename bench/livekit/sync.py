@@ -3,18 +3,24 @@
     python bench/livekit/sync.py [--seconds 60] [--rates 24000] [--chunk-ms 100] [--subjects floor,peer,visavis]
     python bench/livekit/sync.py --rates 8000,16000,44100,48000 --chunk-ms 37 --subjects floor,visavis
     python bench/livekit/sync.py --seconds 600 --subjects floor,visavis      # drift over ten minutes
+    python bench/livekit/sync.py --beside                                    # all at once, each in a room of its own
 
 A renderer that flashes takes the place of the face (``visavis.testing.livekit.flash``): it paints the one picture white
 whose own slice of sound holds the beginning of a beep, and hears as far ahead as Mira does. An offset is positive where
 the picture is late; judge it against the floor's of the same run. A squeeze is by how much an utterance was heard
-shorter than it was sent. ``--chunk-ms`` is the length of one write: an odd one leaves odd remainders.
+shorter than it was sent. On a machine that others use too, ``--beside`` gives all subjects the same minute; what the
+receiver's jitter buffer holds is part of each offset, and grows where processes wait for the processor.
+``--chunk-ms`` is the length of one write: an odd one leaves odd remainders.
 """
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import anyio
 from measuring import Figures, arguments, run, talk_beeps
 from visavis.testing.livekit.server import LiveKitServer
 
@@ -31,11 +37,18 @@ def judged(figures: Figures) -> Figures:
     }
 
 
+async def within(limit: anyio.Semaphore, work: Callable[[str], Awaitable[None]], name: str) -> None:
+    """Do it when its turn comes."""
+    async with limit:
+        await work(name)
+
+
 def main() -> None:
     """Measure and print, a table a rate."""
     parser = arguments(__doc__, seconds=60)
     parser.add_argument("--rates", default="24000")
     parser.add_argument("--chunk-ms", type=float, default=100.0)
+    parser.add_argument("--beside", action="store_true", help="all subjects at once")
     asked = parser.parse_args()
     everything: dict[str, Figures] = {}
 
@@ -43,10 +56,16 @@ def main() -> None:
 
         async def measure(livekit: LiveKitServer, folder: Path, rate: int = rate) -> Figures:
             figures: Figures = {}
-            for name in asked.subjects.split(","):
+
+            async def one(name: str) -> None:
                 figures[name] = await talk_beeps(
                     name, livekit, folder, seconds=asked.seconds, rate=rate, chunk_ms=asked.chunk_ms
                 )
+
+            limit = anyio.Semaphore(3 if asked.beside else 1)
+            async with anyio.create_task_group() as tasks:
+                for name in asked.subjects.split(","):
+                    tasks.start_soon(within, limit, one, name)
             if {"floor", "visavis"} <= set(figures):
                 figures |= judged(figures)
             return figures
@@ -55,8 +74,6 @@ def main() -> None:
         sys.stdout.flush()
         everything[str(rate)] = run(measure, None)
     if asked.json:
-        import json
-
         asked.json.write_text(json.dumps(everything, indent=1) + "\n")
 
 

@@ -181,7 +181,9 @@ def served(livekit: bool) -> Iterator[tuple[subprocess.Popen[bytes], str, Any]]:
         if room is not None:
             given = {"LIVEKIT_URL": room.url, "LIVEKIT_API_KEY": room.key, "LIVEKIT_API_SECRET": room.secret}
         port = free_port()
-        command = [sys.executable, "-m", "visavis", "serve", "--port", str(port)]
+        # A fixed number: with `auto` a machine that is busy otherwise would refuse the session to aim at.
+        (Path(folder) / "deployment.yaml").write_text("limits: {max_sessions: 8}\n")
+        command = [sys.executable, "-m", "visavis", "serve", "deployment.yaml", "--port", str(port)]
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("LIVEKIT_", "VISAVIS_API"))}
         with (Path(folder) / "log").open("wb") as log:
             process = subprocess.Popen(command, cwd=folder, env=kept | given, stdout=log, stderr=log)

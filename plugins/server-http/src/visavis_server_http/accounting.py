@@ -15,13 +15,16 @@ log = logging.getLogger("visavis.server.http")
 usage = logging.getLogger("visavis.usage")
 
 _KINDS: Final = (
-    ("stop_request", r"stop|replaced|closed by"),
-    ("shutdown", r"shuts? down|server stopped|launcher"),
-    ("idle", r"nobody spoke|idle"),
-    ("max_duration", r"duration|time is up|longest"),
-    ("agent_left", r"agent|left"),
-    ("room_empty", r"empty|nobody"),
-    ("room_closed", r"room|removed|disconnect|lost"),
+    ("stop_request", r"stop_request"),
+    ("replaced", r"replaced"),
+    ("shutdown", r"the server (shuts|stops|stopped)"),
+    ("idle", r"nobody spoke"),
+    ("max_duration", r"its maximum duration"),
+    ("agent_left", r"its agent .* (left|never came)"),
+    ("room_empty", r"nobody was in the room"),
+    ("room_closed", r"(the room was (deleted|closed|left)|it was removed)"),
+    ("identity_taken", r"another participant joined"),
+    ("connection_lost", r"the (connection to the )?room was lost"),
 )
 
 
@@ -29,7 +32,7 @@ def kind_of(reason: str, *, failed: bool) -> str:
     """One of a few words for a reason, for the label of a figure."""
     if failed:
         return "error"
-    return next((kind for kind, words in _KINDS if re.search(words, reason, re.IGNORECASE)), "other")
+    return next((kind for kind, words in _KINDS if re.match(words, reason, re.DOTALL)), "other")
 
 
 def about(entry: Entry) -> dict[str, Any]:

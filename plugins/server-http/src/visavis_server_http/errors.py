@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from visavis.errors import (
     AtCapacity,
@@ -79,13 +80,28 @@ def from_start(error: BaseException) -> ApiError:
     if isinstance(error, AvatarError):
         return from_avatar(error)
     if isinstance(error, TransportError):
-        step = str(getattr(error, "step", "") or "join")
-        return ApiError(502, "ROOM_JOIN_FAILED", str(error), {"step": step})
+        return ApiError(502, "ROOM_JOIN_FAILED", str(error), {"step": _step(error)})
     if isinstance(error, ConfigError):
         return ApiError(422, "INVALID_PARAMETER", error.message)
     if isinstance(error, VisavisError):
         return ApiError(502, "SESSION_START_FAILED", str(error))
     return internal()
+
+
+_STEPS: Final = (
+    ("token", r"\btoken\b|API key|does not allow"),
+    ("media", r"media path|pc_connection"),
+    ("publish", r"publish"),
+    ("connect", r"nothing answers|host is not known|certificate|did not answer|took longer"),
+)
+
+
+def _step(error: TransportError) -> str:
+    """At which step a room was not joined: connect, token, media or publish; join if it is not known."""
+    told = getattr(error, "step", None)
+    if told:
+        return str(told)
+    return next((step for step, words in _STEPS if re.search(words, error.message, re.IGNORECASE)), "join")
 
 
 def from_avatar(error: AvatarError) -> ApiError:

@@ -125,17 +125,19 @@ def test_rooms_that_cannot_be_joined(serve: Serve, livekit_server: LiveKitServer
     forged = forged.with_grants(api.VideoGrants(room_join=True, room=room_name))
     mine = livekit_server.token("face", room_name)
     expired = livekit_server.token("face", room_name, ttl=-3600)
-    cases = [
-        ({"livekit_token": foreign.to_jwt()}, 502, "ROOM_JOIN_FAILED"),
-        ({"livekit_token": forged.to_jwt()}, 400, "INVALID_LIVEKIT_TOKEN"),
-        ({"livekit_token": expired}, 400, "LIVEKIT_TOKEN_EXPIRED"),
-        ({"livekit_token": mine, "livekit_url": f"ws://127.0.0.1:{free_port()}"}, 502, "ROOM_JOIN_FAILED"),
+    nowhere = f"ws://127.0.0.1:{free_port()}"
+    cases: list[tuple[dict[str, str], int, str, str | None]] = [
+        ({"livekit_token": foreign.to_jwt()}, 502, "ROOM_JOIN_FAILED", "token"),
+        ({"livekit_token": forged.to_jwt()}, 400, "INVALID_LIVEKIT_TOKEN", None),
+        ({"livekit_token": expired}, 400, "LIVEKIT_TOKEN_EXPIRED", None),
+        ({"livekit_token": mine, "livekit_url": nowhere}, 502, "ROOM_JOIN_FAILED", "connect"),
     ]
     with serve(livekit_server) as (process, client):
-        for change, status, code in cases:
+        for change, status, code, step in cases:
             reply = client.post("/v1/sessions", json={"avatar_id": "mira", **change})
             assert (reply.status_code, reply.json()["code"]) == (status, code), reply.text
             assert reply.json().keys() == {"error", "code", "details"}
+            assert reply.json()["details"].get("step") == step
             assert change["livekit_token"] not in reply.text
         assert client.get("/health").json()["active_sessions"] == 0
         assert client.post("/v1/sessions", json={"avatar_id": "mira", "livekit_token": mine}).status_code == 201

@@ -9,16 +9,15 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Protocol
 
 import numpy as np
-import soxr  # type: ignore[import-untyped]  # it ships no py.typed
 from numpy.typing import NDArray
 
 from visavis.media import AudioFormat, Pcm, samples_of_frame, silence, to_channels
+from visavis.pipeline.resampling import resampler
 
-BLOCK_SECONDS = Fraction(1, 50)
-"""20 ms: short beside a frame, so that resampling adds no delay that matters; long enough to cost little."""
+BLOCK_SECONDS = Fraction(1, 100)
+"""10 ms: short beside a frame, so that resampling adds no delay that matters; long enough to cost little."""
 
 
 class FrameCounter:
@@ -69,36 +68,17 @@ class PcmQueue:
         return out[0] if len(out) == 1 else np.concatenate(out)
 
 
-class _Path(Protocol):
-    def feed(self, block: Pcm, last: bool) -> Pcm:
-        """Convert one block."""
-
-
-class _Same:
-    """No rate conversion."""
-
-    def __init__(self, channels: int) -> None:
-        self._channels = channels
-
-    def feed(self, block: Pcm, last: bool) -> Pcm:
-        return to_channels(block, self._channels)
-
-
-class _Resampled:
-    """A rate conversion by libsoxr; channels are mixed before it."""
+class _Path:
+    """Channels are mixed, then the rate is converted, if need be."""
 
     def __init__(self, source: AudioFormat, rate: int, channels: int) -> None:
         self._channels = channels
-        self._stream = soxr.ResampleStream(source.rate, rate, channels, dtype="float32", quality="HQ")
+        self._resampler = None if source.rate == rate else resampler(source.rate, rate, channels)
 
     def feed(self, block: Pcm, last: bool) -> Pcm:
-        mixed = np.ascontiguousarray(to_channels(block, self._channels))
-        out: NDArray[np.float32] = self._stream.resample_chunk(mixed, last=last)
-        return out.reshape(-1, self._channels)
-
-
-def _path(source: AudioFormat, rate: int, channels: int) -> _Path:
-    return _Same(channels) if source.rate == rate else _Resampled(source, rate, channels)
+        """Convert one block."""
+        mixed = to_channels(block, self._channels)
+        return mixed if self._resampler is None else self._resampler.feed(mixed, last)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +109,8 @@ class Slicer:
         self._block = max(1, int(source.rate * BLOCK_SECONDS))
         self._in = PcmQueue(source.channels)
         self._audio, self._ear = PcmQueue(listener.channels), PcmQueue(1)
-        self._to_listener = _path(source, listener.rate, listener.channels)
-        self._to_ear = _path(source, ear_rate, 1)
+        self._to_listener = _Path(source, listener.rate, listener.channels)
+        self._to_ear = _Path(source, ear_rate, 1)
         self._ended = False
         self._taken = 0  # listener samples handed out
         self._claimed = 0  # source samples these stand for

@@ -120,6 +120,7 @@ class Watcher:
         self._events: list[dict[str, Any]] = []
         self._stalls: list[tuple[float, float]] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self._heard: set[str] = set()  # the ids of the sound tracks that are there
 
     def tell(self, event: str, **facts: Any) -> None:
         """Keep an event and say it on stdout."""
@@ -149,6 +150,7 @@ class Watcher:
         room.on("reconnecting", lambda: self.tell("reconnecting", room=name))
         room.on("reconnected", lambda: self.tell("reconnected", room=name))
         room.on("disconnected", lambda reason: self.tell("disconnected", room=name, reason=str(reason)))
+        room.on("track_unsubscribed", lambda track, pub, p: self._heard.discard(track.sid))
         room.on("track_subscribed", lambda track, pub, p: self._subscribed(name, p.identity, track))
         room.register_text_stream_handler(
             "lk.transcription", lambda reader, identity: self._spawn(self._read_text(name, identity, reader))
@@ -161,6 +163,7 @@ class Watcher:
     def _subscribed(self, room: str, identity: str, track: rtc.Track) -> None:
         take = self._takes.setdefault((room, identity), TakeInMaking(room, identity))
         if track.kind == rtc.TrackKind.KIND_AUDIO:
+            self._heard.add(track.sid)
             self._spawn(self._hear(take, track))
             self._spawn(self._receive(take, track))
         elif self._decode:
@@ -183,9 +186,9 @@ class Watcher:
 
     async def _receive(self, take: TakeInMaking, track: rtc.Track) -> None:
         """Note each second what the receiver's jitter buffer does to the sound."""
-        while True:
+        while track.sid in self._heard:
             await asyncio.sleep(1)
-            for row in await track.get_stats():
+            for row in await track.get_stats() if track.sid in self._heard else ():
                 if row.WhichOneof("stats") == "inbound_rtp":
                     found = row.inbound_rtp.inbound
                     facts = {name: getattr(found, name) for name in RECEIVER}
@@ -217,6 +220,7 @@ class Watcher:
 
     async def leave(self) -> None:
         """Leave all rooms."""
+        self._heard.clear()
         for room in self._rooms:
             await room.disconnect()
 

@@ -201,7 +201,10 @@ def served(livekit: bool) -> Iterator[tuple[subprocess.Popen[bytes], str, Any]]:
 def _live(url: str) -> Any:
     def live() -> str:
         wanted = {"avatar_id": "mira", "room_name": "fuzz", "replace": True}
-        made: str = httpx.post(f"{url}/v1/sessions", json=wanted, timeout=60).raise_for_status().json()["id"]
+        reply = httpx.post(f"{url}/v1/sessions", json=wanted, timeout=60)
+        if not reply.is_success:
+            raise SystemExit(f"there is no session to aim at: {reply.status_code} {reply.text}")
+        made: str = reply.json()["id"]
         return made
 
     return live

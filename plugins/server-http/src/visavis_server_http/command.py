@@ -90,7 +90,8 @@ async def _serve(deployment: Any, tell: Any) -> bool:
     try:
         async with deployment.launcher.make(deployment, metrics) as launcher, _signals(server):
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(_greet, server, tell)
+                if server.options.log_format == "text":
+                    tasks.start_soon(_greet, server, tell)
                 await server.run(launcher, store)
                 tasks.cancel_scope.cancel()
     finally:

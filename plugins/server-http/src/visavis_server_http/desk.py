@@ -27,7 +27,7 @@ from visavis_server_http.doorkeeper import Doorkeeper
 from visavis_server_http.entries import Entry, Ledger
 from visavis_server_http.errors import ApiError
 from visavis_server_http.keys import Caller
-from visavis_server_http.lives import CLOSING_S, Lives
+from visavis_server_http.lives import CLOSING_S, SHUTDOWN, Lives
 from visavis_server_http.options import HttpServerOptions
 from visavis_server_http.podium import Podium
 
@@ -91,7 +91,7 @@ class Desk(Doorkeeper):
         """End what still runs, without waiting for sentences."""
         self.draining = True
         with anyio.move_on_after(CLOSING_S, shield=True):
-            await self._lives.end_all("the server stopped")
+            await self._lives.end_all(SHUTDOWN)
         self._tasks.cancel_scope.cancel()
         return await self._tasks.__aexit__(kind, error, trace)
 
@@ -243,7 +243,7 @@ class Desk(Doorkeeper):
     def check_open(self) -> None:
         """Raise ApiError 503 SERVER_DRAINING if no new session is taken on any more."""
         if self.draining:
-            raise errors.unavailable("SERVER_DRAINING", "the server shuts down; it starts no new session", 30.0)
+            raise errors.draining()
 
     async def capacity(self) -> Capacity:
         """How full the server is."""

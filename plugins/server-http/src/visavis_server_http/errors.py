@@ -56,6 +56,11 @@ def too_many(message: str, retry_after: float, **details: Any) -> ApiError:
     return ApiError(429, "RATE_LIMIT_EXCEEDED", message, {"retry_after_s": seconds, **details}, headers)
 
 
+def draining() -> ApiError:
+    """503 SERVER_DRAINING."""
+    return unavailable("SERVER_DRAINING", "the server shuts down; it starts no new session", 30.0)
+
+
 def missing(name: str, what: str = "") -> ApiError:
     """400 MISSING_PARAMETER."""
     return ApiError(400, "MISSING_PARAMETER", f"{name} is missing" + (f": {what}" if what else ""), {"parameter": name})

@@ -166,6 +166,9 @@ class StrictProtocol(H11Protocol):
         else:
             self.transport.close()
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """A client asks for another protocol: it is answered over this one."""
+
     def send_400_response(self, msg: str) -> None:
         """What is no HTTP."""
         self._refuse(400, "MALFORMED_REQUEST", "that is no HTTP/1.1 request")

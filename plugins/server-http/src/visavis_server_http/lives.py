@@ -19,6 +19,7 @@ from visavis_server_http.redaction import redacted
 
 log = logging.getLogger("visavis.server.http")
 
+SHUTDOWN: Final = "the server shuts down"
 CLOSING_S: Final = 10.0
 """How long a session that was told to end may take before its caller is answered all the same."""
 
@@ -42,7 +43,8 @@ class Lives:
             self._failed(entry, self._why(entry, error))
             return
         if entry.handle is None:
-            self._failed(entry, ApiError(409, "SESSION_STOPPED", f"it was stopped: {entry.stopping}"))
+            stopped = ApiError(409, "SESSION_STOPPED", f"it was stopped: {entry.stopping}")
+            self._failed(entry, errors.draining() if entry.stopping == SHUTDOWN else stopped)
             return
         entry.limits = entry.handle.limits
         accounting.running(entry, self._metrics)
@@ -113,12 +115,12 @@ class Lives:
             async with anyio.create_task_group() as tasks:
                 if hurry is not None:
                     tasks.start_soon(_cancel_on, hurry, waiting)
-                await self.end_all("the server shuts down", finish=True)
+                await self.end_all(SHUTDOWN, finish=True)
                 tasks.cancel_scope.cancel()
         if not self._ledger.active():
             return True
         with anyio.move_on_after(CLOSING_S):
-            await self.end_all("the server shuts down")
+            await self.end_all(SHUTDOWN)
         return False
 
 

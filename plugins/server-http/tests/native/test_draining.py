@@ -44,6 +44,23 @@ async def test_sentences_finish_and_nothing_new_begins(serving: Any) -> None:
         assert len(bench.room.asked) == 1
 
 
+async def test_starts_that_are_under_way_are_told_to_go_elsewhere(serving: Any) -> None:
+    async with serving() as bench:
+        bench.room.gate = anyio.Event()
+        replies: list[Any] = []
+
+        async def ask() -> None:
+            replies.append(await bench.http.post("/v1/sessions", json=bench.wanted()))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ask)
+            while not bench.room.asked:  # noqa: ASYNC110
+                await anyio.sleep(0.01)
+            bench.server.stop()
+        assert bench.told(replies[0]) == (503, "SERVER_DRAINING")
+        assert "retry-after" in replies[0].headers
+
+
 @pytest.mark.parametrize("hurry", [True, False])
 async def test_it_does_not_wait_for_ever(serving: Any, hurry: bool) -> None:
     async with serving(drain_timeout_s=300 if hurry else 0.3) as bench:

@@ -99,7 +99,7 @@ class Guest:
     async def until(self, condition: Callable[[], bool], patience: float = 20.0) -> None:
         """Wait until something is so; asked again and again, since the SDK has many ways to change."""
         with anyio.fail_after(patience):
-            while not condition():
+            while not condition():  # noqa: ASYNC110 - not all of it tells when it changes
                 await anyio.sleep(0.01)
 
     def seen(self, identity: str = "avatar") -> rtc.RemoteParticipant | None:

@@ -28,7 +28,9 @@ async def leaving(avatar: Avatar, patience: float = 20.0) -> str:
 # -- what others see
 
 
-async def test_a_viewer_gets_one_layer_of_the_full_size_and_sound(livekit_server: LiveKitServer, room_name: str) -> None:
+async def test_a_viewer_gets_one_layer_of_the_full_size_and_sound(
+    livekit_server: LiveKitServer, room_name: str
+) -> None:
     async with (
         guest_in(livekit_server, room_name, subscribe=True) as guest,
         avatar_in(livekit_server, room_name) as avatar,
@@ -77,7 +79,9 @@ async def test_other_codecs_by_configuration(livekit_server: LiveKitServer, room
         assert f"video/{codec}" in kinds
 
 
-async def test_it_says_for_whom_it_speaks_where_the_token_does_not(livekit_server: LiveKitServer, room_name: str) -> None:
+async def test_it_says_for_whom_it_speaks_where_the_token_does_not(
+    livekit_server: LiveKitServer, room_name: str
+) -> None:
     async with (
         guest_in(livekit_server, room_name, "agent", agent=True) as agent,
         avatar_in(livekit_server, room_name, agent="agent") as avatar,

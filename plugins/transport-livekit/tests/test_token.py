@@ -41,7 +41,11 @@ def test_no_error_shows_a_token() -> None:
 @pytest.mark.parametrize(
     ("said", "word", "final"),
     [
-        ("client error: 401 Unauthorized - invalid token: x, error: token has invalid claims: token is expired", "expired", True),
+        (
+            "client error: 401 Unauthorized - invalid token: x, error: token has invalid claims: token is expired",
+            "expired",
+            True,
+        ),
         ("client error: 401 Unauthorized - invalid token: x, error: signature is invalid", "another secret", True),
         ("client error: 401 Unauthorized - invalid API key: k", "API key", True),
         ("client error: 401 Unauthorized - permissions denied", "does not allow to join", True),

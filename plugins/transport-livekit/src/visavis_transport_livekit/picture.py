@@ -10,6 +10,9 @@ from livekit import rtc
 from visavis.media import VideoFormat, VideoFrame
 from visavis.metrics import Metrics
 
+CATCHING_UP = 0.010
+"""Seconds by which each picture after an interrupt comes nearer to its sound again: nobody sees 50 ms for 40."""
+
 
 class Picture:
     """One published picture."""
@@ -20,12 +23,15 @@ class Picture:
         self.source = rtc.VideoSource(video.width, video.height)
         self._waiting: deque[tuple[float, VideoFrame]] = deque()  # as many as there are frames of sound ahead
         self._timer: asyncio.TimerHandle | None = None
+        self._ahead = 0.0  # seconds by which pictures come before their sound
         self._closed = False
 
     def show(self, frame: VideoFrame, due: float) -> None:
         """Let a picture be seen at that time of the loop."""
         if self._closed:
             return
+        due -= self._ahead
+        self._ahead = max(0.0, self._ahead - CATCHING_UP)
         self._waiting.append((due, frame))
         if self._timer is None:
             self._timer = self._loop.call_at(due, self._fire)
@@ -43,8 +49,12 @@ class Picture:
         if frame is not None:
             self.source.capture_frame(_native(frame))
 
-    def flush(self) -> None:
-        """Forget the pictures that wait."""
+    def flush(self, ahead: float = 0.0) -> None:
+        """Forget the pictures that wait; those that come next, of a mouth that shuts, do not wait for their silence.
+
+        ``ahead`` is by how many seconds they would have waited.
+        """
+        self._ahead = ahead
         self._waiting.clear()
         if self._timer is not None:
             self._timer.cancel()

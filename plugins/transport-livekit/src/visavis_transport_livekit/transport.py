@@ -128,7 +128,7 @@ class LiveKitTransportSession(TransportSession):
     async def flush(self) -> None:
         """Throw away the sound and the pictures that wait."""
         if self._voice is not None and self._picture is not None and self._video is not None:
-            self._picture.flush()
+            self._picture.flush(self._voice.lead)
             self._voice.flush(self._last + float(1 / self._video.fps))
 
     async def drain(self) -> None:

@@ -21,7 +21,7 @@ log = logging.getLogger("visavis.transport.livekit")
 QUEUE_MS: Final = 60
 """The native queue's size. It reports when it holds no more than this, and takes twice as much at most."""
 BLOCK_MS: Final = 40
-"""What is put into it at a time: so that with the usual lead each block has to wait for a tick, and tells when that was."""
+"""What is put into it at a time: with the usual lead each block has to wait for a tick, and tells when that was."""
 MOST_WAITING: Final = 0.3
 """Seconds of sound that may wait here; beyond it ``push`` waits. A process that was late for longer loses nothing."""
 CALM: Final = 30.0
@@ -152,6 +152,11 @@ class Voice:
         """Samples pushed that have not gone to the encoder yet."""
         self._reservoir.settle(self._loop.time())
         return max(0, min(self._end - self._reservoir.left, self._given))
+
+    @property
+    def lead(self) -> float:
+        """Seconds of sound that are kept in front of the encoder."""
+        return self._lead * TICK
 
     def flush(self, until: float) -> None:
         """Throw away what is held. Silence takes its place until that time, so that the stream has no gap."""

@@ -6,7 +6,7 @@ import os
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 from visavis.component import ComponentConfig
 
 from visavis_server_http.addresses import is_loopback, listed, livekit_origin
@@ -117,9 +117,13 @@ class HttpServerOptions(ComponentConfig):
 
     @field_validator("livekit_url", "livekit_public_url")
     @classmethod
-    def _dialled(cls, url: str | None) -> str | None:
+    def _dialled(cls, url: str | None, info: ValidationInfo) -> str | None:
         if url is not None:
-            livekit_origin(url)
+            try:
+                livekit_origin(url)
+            except ValueError as error:
+                name = str(info.field_name)
+                raise ValueError(f"{error} ({name}, or {name.upper()} of the environment)") from None
         return url
 
     @field_validator("allow_livekit_urls")

@@ -281,6 +281,7 @@ async def scene(
     session = Session(context, renderer.load(), Batcher(renderer), transport, NoOptions(), [source])
     async with anyio.create_task_group() as tasks:
         await tasks.start(session.run)
+        room.emit("local_track_subscribed", SimpleNamespace(kind=rtc.TrackKind.KIND_AUDIO))
         await anyio.sleep(0.1)
         yield Scene(room, session, transport.recorder, metrics)
         await session.close()

@@ -27,6 +27,8 @@ from visavis_source_datastream.wire import Code, Refusal
 
 log = logging.getLogger("visavis.source.datastream")
 
+AUDIENCE_SECONDS: Final = 1.0
+"""How long the first word waits for somebody to hear it: subscribing to a new track takes a quarter of a second."""
 MOST_ARRIVALS: Final = 1_024
 """What may have happened in the room before it was looked at."""
 
@@ -70,6 +72,8 @@ class DataStreamSource(AudioSource):
         self._undo: list[Callable[[], object]] = []
         self._arrivals: deque[_Arrival] = deque()
         self._closed = False
+        self._expected = True  # nobody has been spoken to
+        self._heard: anyio.Event
         self._stir: Stir
         self._door: Door
         self._courier: Courier
@@ -83,7 +87,7 @@ class DataStreamSource(AudioSource):
         except KeyError:
             raise SessionError("the datastream source needs a LiveKit room", hint="use transport: livekit") from None
         self._metrics, self._sign_of_life = context.metrics, context.sign_of_life
-        self._stir = Stir()
+        self._stir, self._heard = Stir(), anyio.Event()
         self._door = Door(self._options, self._tell, self._serves, context.metrics)
         try:
             room.register_byte_stream_handler(wire.AUDIO_TOPIC, self._on_stream)
@@ -93,7 +97,12 @@ class DataStreamSource(AudioSource):
         self._undo.append(lambda: room.unregister_byte_stream_handler(wire.AUDIO_TOPIC))
         self._courier = Courier(room, self._door.gone)
         self._undo.append(self._courier.close)
-        for event, listener in (("participant_disconnected", self._on_left), ("participant_connected", self._on_came)):
+        listeners = {
+            "participant_disconnected": self._on_left,
+            "participant_connected": self._on_came,
+            "local_track_subscribed": self._on_subscribed,
+        }
+        for event, listener in listeners.items():
             room.on(event, listener)
             self._undo.append(partial(room.off, event, listener))
 
@@ -158,6 +167,10 @@ class DataStreamSource(AudioSource):
 
     def _on_came(self, participant: rtc.RemoteParticipant) -> None:
         _in_turn(lambda: self._arrive(_Came(participant.identity)))
+
+    def _on_subscribed(self, track: rtc.Track) -> None:
+        if track.kind == rtc.TrackKind.KIND_AUDIO:
+            self._heard.set()
 
     async def _on_clear(self, call: rtc.RpcInvocationData) -> str:
         self._check(call)
@@ -258,18 +271,32 @@ class DataStreamSource(AudioSource):
         if pcm is None:  # opened and closed without a sample: over before it began
             utterance.finish(0.0, interrupted=False)
             return
+        await self._audience()
         try:
-            segment = await utterance.claim(lambda: speech.open(heard.rate, heard.channels))
+            segment = await speech.open(heard.rate, heard.channels)
         except FloorRefused as error:
             utterance.refuse(Refusal(Code.FLOOR_TAKEN, str(error)))
             return
-        if segment is None:
+        if not utterance.wanted:  # it was cleared while that waited for the floor
+            await segment.end()
             return
+        utterance.segment = segment
         tasks.start_soon(self._follow, utterance, segment)
         while pcm is not None:
             await segment.write(pcm)
             pcm = await utterance.take()
         await segment.end()
+
+    async def _audience(self) -> None:
+        """Before the first word: wait until somebody hears the avatar, a moment at most.
+
+        Who speaks as soon as it sees the avatar is ahead of those who are about to subscribe to its sound.
+        """
+        if not self._expected:
+            return
+        with anyio.move_on_after(AUDIENCE_SECONDS):
+            await self._heard.wait()
+        self._expected = False
 
     async def _follow(self, utterance: Utterance, segment: SpeechStream) -> None:
         """Tell how it is played."""

@@ -113,7 +113,6 @@ class Utterance:
         self._received = 0
         self._more = Stir()
         self._receiving: anyio.CancelScope | None = None
-        self._opening: anyio.CancelScope | None = None
         self._hurried: float | None = None
         self._stalled = float("inf")
 
@@ -215,20 +214,6 @@ class Utterance:
         self._purse.held -= len(self._bytes)
         self._bytes = bytearray()
 
-    async def claim(self, open: Callable[[], Any]) -> SpeechStream | None:
-        """Begin its segment by ``open``; None if it was dropped while that waited for the floor."""
-        with anyio.CancelScope() as scope:
-            self._opening = scope
-            try:
-                segment: SpeechStream = await open()
-            finally:
-                self._opening = None
-            if self.wanted:
-                self.segment = segment
-                return segment
-            await segment.end()
-        return None
-
     # -- what becomes of it
 
     def start(self) -> None:
@@ -244,9 +229,8 @@ class Utterance:
 
     def _throw_away(self) -> None:
         self.wanted = False
-        for scope in (self._receiving, self._opening):
-            if scope is not None:
-                scope.cancel()
+        if self._receiving is not None:
+            self._receiving.cancel()
         self._discard()
         self.end()
         self._more()

@@ -240,6 +240,27 @@ def test_any_livekit_by_pasted_tokens_and_another_face_meanwhile(
     leave(page)
 
 
+def test_an_avatar_that_is_there_already(serve: Callable[..., Any], visit: Callable[..., Page], room_name: str) -> None:
+    serving = serve()
+    started = serving.post("/v1/sessions", json={"avatar_id": "mira", "room_name": room_name})
+    assert started.status_code == 201
+    page = visit(f"{serving.url}/#room={room_name}")
+    page.get_by_role("button", name="Only join").click()
+    status(page, "Mira is here")
+    page.set_input_files("#file", HELLO)
+    expect(page.locator("#badge")).to_have_text("Mira speaks", timeout=PATIENCE_MS)
+    page.get_by_role("button", name="Interrupt").click()
+    status(page, "^Interrupted after")
+    page.get_by_text("Which way the sound goes").click()
+    page.get_by_role("radio", name="An agent hears it").check()
+    page.get_by_role("button", name="Microphone").click()
+    status(page, "An agent in the room hears you")
+    page.get_by_role("button", name="Microphone").click()
+    leave(page)
+    (session,) = serving.get("/v1/sessions").json()["sessions"]
+    assert session["status"] == "running"  # it was not this page's to end
+
+
 def test_without_the_client_it_says_what_is_missing(serve: Callable[..., Any], visit: Callable[..., Page]) -> None:
     serving = serve()
     facts = serving.get("/v1/page").json()

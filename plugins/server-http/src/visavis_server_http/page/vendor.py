@@ -61,7 +61,15 @@ def _packed() -> bytes:
     if npm is None:
         raise VendorError(f"npm is not on PATH: install Node.js with npm, then run `{COMMAND}`")
     with tempfile.TemporaryDirectory(prefix="visavis-npm-") as folder:
-        ask = [npm, "pack", f"{PACKAGE}@{VERSION}", "--ignore-scripts", "--silent", "--fetch-retries=1"]
+        ask = [
+            npm,
+            "pack",
+            f"{PACKAGE}@{VERSION}",
+            "--ignore-scripts",
+            "--silent",
+            "--fetch-retries=1",
+            "--fetch-timeout=60000",
+        ]
         env = {**os.environ, "npm_config_update_notifier": "false"}
         try:
             ran = subprocess.run(  # noqa: S603 - our own words, no shell

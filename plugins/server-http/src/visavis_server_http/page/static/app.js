@@ -130,6 +130,7 @@ async function join() {
   page.call = call;
   frame("live", "in the room");
   say(`You are in the room ${place.room}.`);
+  if (call.face) here(call); // it was there before us
   if (chosen("where") === "here") {
     const words = new URLSearchParams({ room: place.room, avatar: chosen("avatar") ?? "" });
     history.replaceState(null, "", `#${words}`);

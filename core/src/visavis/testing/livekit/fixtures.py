@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import sys
 from collections.abc import Iterator
 from typing import NoReturn
 
@@ -14,6 +15,24 @@ import pytest
 
 from visavis.testing.livekit import browser
 from visavis.testing.livekit.server import LiveKitMissing, LiveKitServer, executable
+
+_status: dict[int, int] = {}
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Note how the run ended."""
+    _status[id(session.config)] = int(exitstatus)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Leave at once: the SDK's native threads do not always survive the interpreter's own way out (SIGABRT)."""
+    status = _status.get(id(config))
+    if status is not None and "livekit.rtc" in sys.modules:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
 
 
 def missing(what: str) -> NoReturn:

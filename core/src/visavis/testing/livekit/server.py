@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -161,12 +160,12 @@ class LiveKitServer:
                 [str(executable()), "--config", str(self._config)], stdout=log, stderr=log, stdin=subprocess.DEVNULL
             )
         for _ in range(200):
-            if self._process.poll() is not None:
-                break
             with contextlib.suppress(urllib.error.URLError, OSError):
                 with urllib.request.urlopen(self.http_url, timeout=1):
                     return
-            time.sleep(0.05)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(0.05)
+                break
         self.stop()
         raise RuntimeError(f"livekit-server did not start: {self.log.read_text(errors='replace')[-1000:]}")
 

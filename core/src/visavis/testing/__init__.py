@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from visavis.testing.checks import ConformanceFailure as ConformanceFailure
     from visavis.testing.films import read_film as read_film
     from visavis.testing.kit import xfail as xfail
+    from visavis.testing.kits import LauncherKit as LauncherKit
     from visavis.testing.kits import PackagingKit as PackagingKit
     from visavis.testing.kits import RendererKit as RendererKit
     from visavis.testing.kits import SourceKit as SourceKit
     from visavis.testing.kits import StoreKit as StoreKit
     from visavis.testing.kits import TransportKit as TransportKit
+    from visavis.testing.launcher import LauncherCase as LauncherCase
     from visavis.testing.packaging import PackagingCase as PackagingCase
     from visavis.testing.rig import RendererCase as RendererCase
     from visavis.testing.signals import Readback as Readback
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 _HOME = {
     "Check": "visavis.testing.checks",
     "ConformanceFailure": "visavis.testing.checks",
+    "LauncherCase": "visavis.testing.launcher",
+    "LauncherKit": "visavis.testing.kits",
     "PackagingCase": "visavis.testing.packaging",
     "PackagingKit": "visavis.testing.kits",
     "Readback": "visavis.testing.signals",
@@ -55,6 +59,8 @@ _HOME = {
 __all__ = [
     "Check",
     "ConformanceFailure",
+    "LauncherCase",
+    "LauncherKit",
     "PackagingCase",
     "PackagingKit",
     "Readback",

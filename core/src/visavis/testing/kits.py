@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from visavis.testing.kit import Kit
+from visavis.testing.launcher import LAUNCHER, LauncherCase
 from visavis.testing.packaging import PACKAGING, PackagingCase
 from visavis.testing.renderer import RENDERER
 from visavis.testing.rig import RendererCase
@@ -68,6 +69,20 @@ class RendererKit(Kit, suite=RENDERER):
     def case(self, renderer: RendererCase) -> RendererCase:
         """The case that the checks run on."""
         return renderer
+
+
+class LauncherKit(Kit, suite=LAUNCHER):
+    """For a launcher: give a fixture named ``launcher`` that returns a LauncherCase."""
+
+    @pytest.fixture
+    def launcher(self) -> LauncherCase:
+        """What a subclass gives."""
+        return pytest.fail("a LauncherKit needs a fixture named launcher that returns a LauncherCase")
+
+    @pytest.fixture
+    def case(self, launcher: LauncherCase) -> LauncherCase:
+        """The case that the checks run on."""
+        return launcher
 
 
 class PackagingKit(Kit, suite=PACKAGING):

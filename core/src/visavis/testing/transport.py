@@ -141,6 +141,32 @@ async def flushes_what_is_empty(case: TransportCase) -> None:
 
 
 @TRANSPORT.check()
+async def tells_and_plays_on(case: TransportCase) -> None:
+    """``announce`` takes any facts, before it is published, in between and again, and what is held is played on."""
+    transport, context = case.make(), case.context()
+    session = await transport.prepare(context, case.options())
+    audio = session.audio_format or case.audio
+
+    async def tell(**facts: str) -> None:
+        __tracebackhide__ = True
+        with anyio.move_on_after(case.patience) as waiting:
+            await session.announce(**facts)
+        expect(not waiting.cancelled_caught, f"announce had not returned after {case.patience:g} s")
+
+    try:
+        await session.open(context)
+        await tell(state="starting", reason="")
+        await session.publish(case.video, audio)
+        for frame in paired(case.video, audio, 4):
+            await session.present(frame)
+            await tell(state="ending", ends_in_s=str(frame.index), reason="it is late: 9 o'clock")
+        await tell(state="closing", fact_of_tomorrow="x" * 200)
+    finally:
+        await session.aclose()
+        await transport.aclose()
+
+
+@TRANSPORT.check()
 async def plays_on_after_a_flush(case: TransportCase) -> None:
     """What is presented after a ``flush`` is taken like what came before."""
     async with live(case) as life:

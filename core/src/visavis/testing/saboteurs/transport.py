@@ -87,6 +87,19 @@ def waits_for_a_frame(folder: Path) -> TransportCase:
     return correct(folder, _WaitsForAFrame)
 
 
+class _HoldsItsBreath(KeepingSession):
+    """Says nothing until somebody hears it, who never does."""
+
+    async def announce(self, **facts: str) -> None:
+        await self.far_end_gone.wait()
+
+
+@TRANSPORT.breaks(checks.tells_and_plays_on)
+def holds_its_breath(folder: Path) -> TransportCase:
+    """The session hangs while it tells that it ends."""
+    return correct(folder, _HoldsItsBreath)
+
+
 class _Stutters(KeepingSession):
     """Plays, after two seconds, one frame's sound in place of the next one's."""
 

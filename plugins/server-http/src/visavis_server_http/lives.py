@@ -32,7 +32,23 @@ class Lives:
         self._start_timeout_s = start_timeout_s
 
     async def run(self, entry: Entry, request: SessionRequest, held: Entry | None) -> None:
-        """Start a session, after ``held`` in whose place it comes has ended, and watch it until it is over."""
+        """Start a session, after ``held`` in whose place it comes has ended, and watch it until it is over.
+
+        Cancelled, it ends the session without waiting for it.
+        """
+        try:
+            await self._live(entry, request, held)
+        finally:
+            if entry.active:
+                if entry.handle is not None:
+                    with anyio.CancelScope(shield=True):
+                        await entry.handle.close(SHUTDOWN)
+                if entry.started_at is None:
+                    entry.failure = errors.draining()
+                entry.finish("cancelled", entry.stopping or SHUTDOWN)
+                accounting.ended(entry, self._metrics)
+
+    async def _live(self, entry: Entry, request: SessionRequest, held: Entry | None) -> None:
         try:
             with entry.scope:
                 if held is not None:

@@ -76,10 +76,11 @@ async def test_it_does_not_wait_for_ever(serving: Any, hurry: bool) -> None:
         assert await bench.launcher.sessions() == []
 
 
-async def test_a_cancelled_server_leaves_nothing(serving: Any) -> None:
+async def test_a_cancelled_server_leaves_nothing(serving: Any, caplog: pytest.LogCaptureFixture) -> None:
     with anyio.CancelScope() as scope:
         async with serving() as bench:
             await bench.start()
             room = bench.room
             scope.cancel()
     assert room.ways[0].closes == 1
+    assert [vars(r)["reason"] for r in caplog.records if r.name == "visavis.usage"] == ["shutdown"]

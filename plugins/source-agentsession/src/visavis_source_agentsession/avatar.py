@@ -29,13 +29,15 @@ from livekit.agents.voice.io import AudioOutput
 
 from visavis_source_agentsession.client import SAMPLE_RATE, AvatarServer
 from visavis_source_agentsession.keeper import Keeper, Policy
-from visavis_source_agentsession.link import Link
+from visavis_source_agentsession.link import Link, until
 from visavis_source_agentsession.route import Route
 from visavis_source_agentsession.server_link import Casting, RoomKeys, ServerLink
 from visavis_source_agentsession.track import VoiceTrack
 
 log = logging.getLogger("livekit.plugins.visavis")
 
+LEAVING_SECONDS = 1.0
+"""How long a dismissed avatar may take to be gone before it is removed from the room."""
 ASKING_SECONDS = 10.0
 """How long ``start`` waits, in all, for a busy server: then the agent begins by voice and the avatar follows."""
 
@@ -235,10 +237,10 @@ class AvatarSession(BaseAvatarSession[Literal["avatar_available", "avatar_unavai
             for value, name in zip(given, names, strict=True)
         )
         job = get_job_context(required=False)
-        if job is not None:
-            agent, room_name = job.local_participant_identity, room.name or job.job.room.name
-        elif room.isconnected():
+        if room.isconnected():
             agent, room_name = room.local_participant.identity, room.name
+        elif job is not None:
+            agent, room_name = job.local_participant_identity, job.job.room.name
         else:
             raise RuntimeError("connect the room before the avatar is started, or start it in an agent's job")
         casting = Casting(self._avatar_id, self._identity, self._name, agent, room_name, options=dict(self._limits))
@@ -264,11 +266,17 @@ class AvatarSession(BaseAvatarSession[Literal["avatar_available", "avatar_unavai
             if not self._known.is_set():
                 self._failure = RuntimeError("the avatar was closed before it joined")
                 self._known.set()
-            if self._local:
-                self._room = None  # the base class would take the agent itself out of the room
-                if room is not None:
-                    room.off("connection_state_changed", self._on_connection_state_changed)
+            if room is not None and await self._has_left(room):
+                self._room = None  # else the base class takes it out; in local mode that would be the agent itself
+                room.off("connection_state_changed", self._on_connection_state_changed)
             await super().aclose()
+
+    async def _has_left(self, room: rtc.Room) -> bool:
+        if self._local:
+            return True
+        with anyio.move_on_after(LEAVING_SECONDS):
+            await until(room, lambda: not room.isconnected() or self._identity not in room.remote_participants)
+        return self._identity not in room.remote_participants
 
     def _agent_closed(self, *_: object) -> None:
         """The agent is over: so is the avatar."""

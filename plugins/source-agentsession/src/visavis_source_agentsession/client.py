@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import aiohttp
 import anyio
@@ -65,9 +65,13 @@ class AvatarServer:
         parts = urlsplit(url if "://" in url else f"http://{url}")
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("the avatar server's URL must look like http://host:8080")
-        self._base = parts.geturl().rstrip("/")
-        self.name = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+        host = parts.netloc.rpartition("@")[2]
+        self.name = f"{parts.scheme}://{host}"
         """The URL without what must not be logged."""
+        self._base = parts._replace(netloc=host, query="", fragment="").geturl().rstrip("/")
+        self._auth: aiohttp.BasicAuth | None = None
+        if parts.username is not None and not api_key:
+            self._auth = aiohttp.BasicAuth(unquote(parts.username), unquote(parts.password or ""))
         self._api_key, self._conn = api_key, conn_options
         self._http, self._owned = http_session, http_session is None
 
@@ -121,7 +125,12 @@ class AvatarServer:
         timeout = aiohttp.ClientTimeout(total=REQUEST_SECONDS, sock_connect=self._conn.timeout)
         try:
             request = self._http.request(
-                method, self._base + path, json=body, headers={**credentials, **headers}, timeout=timeout
+                method,
+                self._base + path,
+                json=body,
+                headers={**credentials, **headers},
+                timeout=timeout,
+                auth=self._auth,
             )
             async with request as reply:
                 text = await reply.text()

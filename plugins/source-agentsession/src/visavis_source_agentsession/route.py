@@ -26,6 +26,8 @@ from visavis_source_agentsession.utterance import Utterance
 
 log = logging.getLogger("livekit.plugins.visavis")
 
+AHEAD_SECONDS = 60.0
+"""How much is taken from the agent before it is delivered."""
 SLACK_SECONDS = 0.25
 """How far a report of what was heard may exceed the time since it began to be heard: clocks and messages differ."""
 
@@ -131,7 +133,10 @@ class Route(AudioOutput):  # type: ignore[misc]
         return self._sink is not None and self._sink.can_pause
 
     async def capture_frame(self, frame: rtc.AudioFrame) -> None:
-        """Say ``frame``; waits until it has been delivered, or was cut off by an interruption."""
+        """Say ``frame``. Waits only when the agent is very far ahead.
+
+        The end of a sentence is taken before its beginning is heard: transcripts are paced by how long it is.
+        """
         await super().capture_frame(frame)
         if self._open is None:
             self._open = Utterance()
@@ -139,7 +144,7 @@ class Route(AudioOutput):  # type: ignore[misc]
         utterance = self._open
         utterance.add(frame)
         self._changed()
-        await self._until(lambda: utterance.cut or utterance.result is not None or not utterance.waiting)
+        await self._until(lambda: utterance.cut or utterance.result is not None or utterance.ahead <= AHEAD_SECONDS)
 
     def flush(self) -> None:
         """The segment is complete."""
@@ -207,7 +212,7 @@ class Route(AudioOutput):  # type: ignore[misc]
             for piece in self._resampled(utterance, sink, frame):
                 await sink.capture_frame(piece)
             if utterance.turn == turn:
-                utterance.cursor += 1
+                utterance.advance()
         else:
             resampler = self._resamplers.pop(utterance, None)
             for piece in resampler.flush() if resampler is not None else []:

@@ -45,6 +45,8 @@ class Utterance:
     """Seconds that are no longer kept, at the front."""
     kept: float = 0.0
     """Seconds that are kept, in ``frames``."""
+    delivered: float = 0.0
+    """Seconds from its start to what the present sink has not been given yet."""
 
     def add(self, frame: rtc.AudioFrame) -> None:
         """More of it was said."""
@@ -55,15 +57,20 @@ class Utterance:
             self.kept, self.dropped = self.kept - gone, self.dropped + gone
             self.cursor -= 1
 
+    def advance(self) -> None:
+        """The next frame has been delivered."""
+        self.delivered += self.frames[self.cursor].duration
+        self.cursor += 1
+
     @property
     def said(self) -> float:
         """Seconds said so far."""
         return self.dropped + self.kept
 
     @property
-    def delivered(self) -> float:
-        """Seconds from the start of the utterance to what the sink has not been given yet."""
-        return self.dropped + sum(float(frame.duration) for frame in self.frames[: self.cursor])
+    def ahead(self) -> float:
+        """Seconds that the sink has not been given yet."""
+        return self.said - self.delivered
 
     @property
     def waiting(self) -> bool:
@@ -87,7 +94,8 @@ class Utterance:
         while cursor < len(self.frames) and at + self.frames[cursor].duration <= position:
             at += self.frames[cursor].duration
             cursor += 1
-        self.before, self.cursor = at, cursor
+        self.before = self.delivered = at
+        self.cursor = cursor
         self.sink, self.started_at = None, None
         self.begun = self.closed = False
         self.turn += 1

@@ -8,16 +8,20 @@ import anyio
 import numpy as np
 import pytest
 import trio.testing
+from anyio.abc import TaskStatus
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from visavis import workers
 from visavis.component import NoOptions
-from visavis.interfaces.session import PlaybackFinished, SessionContext, SessionRequest
+from visavis.errors import FloorRefused, SessionError
+from visavis.interfaces.renderer import LoadedAvatar, RenderInput, RenderSession
+from visavis.interfaces.session import PlaybackFinished, SessionContext, SessionRequest, SpeechStream
+from visavis.interfaces.source import AudioSource, SpeechWriter
 from visavis.interfaces.transport import Pacing
-from visavis.media import AudioFormat, frames_covering, samples_before, samples_of_frame
+from visavis.media import AudioFormat, VideoFrame, frames_covering, samples_before, samples_of_frame
 from visavis.pipeline.batcher import Batcher
 from visavis.pipeline.slicer import FrameCounter, Slicer
-from visavis.session import Session
+from visavis.session import Loan, Session, single
 from visavis.testing.fakes import FakeRenderer, RecorderTransport
 
 STEPS = st.lists(
@@ -27,48 +31,120 @@ STEPS = st.lists(
         st.tuples(st.just("end"), st.just(0)),
         st.tuples(st.just("sleep"), st.integers(1, 900)),
         st.tuples(st.just("interrupt"), st.just(0)),
+        st.tuples(st.just("interrupt twice"), st.just(0)),
+        st.tuples(st.just("stall"), st.integers(9_000, 13_000)),
+        st.tuples(st.just("swap"), st.just(0)),
+        st.tuples(st.just("render late"), st.integers(1, 700)),
+        st.tuples(st.just("finish"), st.just(0)),
+        st.tuples(st.just("leave"), st.just(0)),
+        st.tuples(st.just("die"), st.just(0)),
     ),
-    max_size=14,
+    max_size=16,
 )
 
 
-@settings(max_examples=120, deadline=None)
+class Late(Batcher):
+    """A renderer that is late when it is told to be."""
+
+    late = 0.0
+
+    async def step(self, avatar: LoadedAvatar, session: RenderSession, input: RenderInput) -> VideoFrame | None:
+        late, self.late = self.late, 0.0
+        await anyio.sleep(late)
+        return await super().step(avatar, session, input)
+
+
+class Dies(AudioSource):
+    """Fails when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = anyio.Event()
+
+    async def run(self, speech: SpeechWriter) -> None:
+        await self.now.wait()
+        raise OSError("the line is dead")
+
+
+@settings(max_examples=200, deadline=None)
 @given(steps=STEPS, pacing=st.sampled_from(list(Pacing)))
 def test_every_begun_segment_finishes_exactly_once(steps: list[tuple[str, int]], pacing: Pacing) -> None:
     begun: list[str] = []
     finished: list[PlaybackFinished] = []
+    streams: list[SpeechStream] = []
+
+    async def lend(name: str) -> Loan:
+        return Loan(FakeRenderer().load(), lambda: None)
 
     async def main() -> None:
-        renderer = FakeRenderer()
-        transport = RecorderTransport(pacing)
+        renderer, source = FakeRenderer(), Dies()
+        transport, batcher = RecorderTransport(pacing), Late(renderer)
         context = SessionContext("p", SessionRequest())
-        session = Session(context, renderer.load(), Batcher(renderer), transport, NoOptions(), [])
+        session = Session(context, renderer.load(), batcher, transport, NoOptions(), [source], lend=lend)
         async with anyio.create_task_group() as tasks:
-            await tasks.start(session.run)
+
+            async def run(*, task_status: TaskStatus[None]) -> None:
+                try:
+                    await session.run(task_status=task_status)
+                except OSError:
+                    # The first reason stands.
+                    assert session.reason in ("it failed: OSError", "enough", "the far end is gone")
+
+            await tasks.start(run)
             assert session._pipeline is not None
             tell = session._pipeline.floor.on_finished
             assert tell is not None
-            session._pipeline.floor.on_finished = lambda r: (finished.append(r), tell(r))[1]
-            stream = None
-            for what, number in steps:
-                if what == "open":
-                    stream = await session.speak(16_000)
-                    begun.append(stream.id)
-                elif what == "write" and stream is not None:
-                    await stream.write(np.full(number, 0.1, np.float32))
-                elif what == "end" and stream is not None:
-                    await stream.end()
-                elif what == "sleep":
-                    await anyio.sleep(number / 1000)
-                elif what == "interrupt":
-                    await session.interrupt()
-            await anyio.sleep(0.3)
+
+            def note(result: PlaybackFinished) -> None:
+                finished.append(result)
+                tell(result)
+
+            session._pipeline.floor.on_finished = note
+            try:
+                for what, number in steps:
+                    try:
+                        await step(session, batcher, what, number)
+                    except BaseExceptionGroup as group:
+                        raise single(group) from None
+                    if what == "leave":
+                        transport.made[0].far_end_gone.set()
+                    elif what == "die":
+                        source.now.set()
+                await anyio.sleep(0.3)
+            except (FloorRefused, SessionError):
+                # Nobody may speak, cut in or change the avatar once the end has begun: what was begun still finishes.
+                assert {"finish", "leave", "die"} & {what for what, _ in steps}
             await session.close()
+            await session._ended.wait()
+            results = [await stream.wait_finished() for stream in streams]
+            assert results == finished
+
+    async def step(session: Session, batcher: Late, what: str, number: int) -> None:
+        if what == "open":
+            streams.append(await session.speak(16_000))
+            begun.append(streams[-1].id)
+        elif what == "write" and streams:
+            await streams[-1].write(np.full(number, 0.1, np.float32))
+        elif what == "end" and streams:
+            await streams[-1].end()
+        elif what in ("sleep", "stall"):
+            await anyio.sleep(number / 1000)
+        elif what.startswith("interrupt"):
+            async with anyio.create_task_group() as tasks:
+                for _ in range(1 + what.endswith("twice")):
+                    tasks.start_soon(session.interrupt)
+        elif what == "swap":
+            with anyio.move_on_after(5):
+                await session.swap("other")
+        elif what == "render late":
+            batcher.late = number / 1000
+        elif what == "finish":
+            await session.close("enough", finish=True)
 
     with workers.inline():
         anyio.run(main, backend="trio", backend_options={"clock": trio.testing.MockClock(autojump_threshold=0)})
     assert [f.segment for f in finished] == begun
-    assert all(f.samples >= 0 for f in finished)
+    for result in finished:
+        assert result.samples >= 0
 
 
 @given(
@@ -127,8 +203,6 @@ async def test_sessions_that_fall_due_together_share_a_step() -> None:
     renderer = FakeRenderer()
     avatar, batcher = renderer.load(), Batcher(renderer)
     sessions = [avatar.open() for _ in range(5)]
-    from visavis.interfaces.renderer import RenderInput
-
     async with anyio.create_task_group() as tasks:
         for session in sessions:
             tasks.start_soon(batcher.step, avatar, session, RenderInput(None))

@@ -49,9 +49,12 @@ class Talk:
         return (more - used) / (end - begin)
 
     async def silent(self, said: Utterance) -> None:
-        """Wait until that utterance has been heard to its end."""
+        """Wait until that utterance has been heard to its end, however long the receiver's buffer holds it."""
         await said.wait_finished(said.seconds + 30)
         await anyio.sleep(0.5)
+        heard = [e for e in self.viewer.events if e["event"] in ("sound", "silence") and e["identity"] == AVATAR]
+        if heard and heard[-1]["event"] == "sound":
+            await self.viewer.until("silence", of=AVATAR, after=heard[-1]["t"])
 
 
 class Room:

@@ -97,7 +97,7 @@ async def test_an_interruption_is_told_truly(talk: Talk) -> None:
         finish = await cut.wait_finished()
         assert finish.interrupted
         assert 0 < finish.position < 5
-        await anyio.sleep(0.8)
+        await talk.silent(cut)
         assert len(talk.sender.started) == starts
         after = await talk.sender.say(reading.steady(0.8, RATE), RATE)
         await talk.silent(after)

@@ -7,12 +7,13 @@ is tested with the LiveKit transport.
 from __future__ import annotations
 
 import asyncio  # the SDK's callbacks are on its loop
+import contextlib
 import json
 import secrets
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -248,7 +249,7 @@ async def test_nothing_is_left_of_many_sessions(livekit_server: LiveKitServer, r
     """One after the other in one process: the counts are those after the third."""
     counts = []
     queue = FfiClient.instance.queue
-    for number in range(8):
+    for number in range(6):
         room = f"{room_name}-{number}"
         async with avatar_in(livekit_server, room) as avatar, sender_in(livekit_server, room, avatar) as agent:
             await spoken(agent, avatar, 0.1)
@@ -262,7 +263,7 @@ async def test_nothing_is_left_of_many_sessions(livekit_server: LiveKitServer, r
         assert avatar.recorder.room._byte_stream_handlers == {}
         assert not any(events for events in avatar.recorder.room._events.values())
         counts.append((len(asyncio.all_tasks()), len(queue._subscribers), threads()))
-    assert counts[3:] == [counts[2]] * 5
+    assert counts[3:] == [counts[2]] * 3
 
 
 # -- stock clients
@@ -342,6 +343,18 @@ async def test_one_bad_stream_hurts_nobody(livekit_server: LiveKitServer, room_n
         await endless.close()
         await spoken(agent, avatar)
 
+        for size in (100, 100_000):  # headers that lie
+            stream = await agent.room.local_participant.stream_bytes(
+                "lie", total_size=size, topic="lk.audio_stream", destination_identities=[avatar.identity]
+            )
+            before = len(agent.finishes)
+            with contextlib.suppress(rtc.StreamError):
+                await stream.write(ramp(0.2).tobytes())
+                await stream.aclose()
+            agent.said.append(endless)  # keeps segments and finishes in step
+            await until(lambda before=before: len(agent.finishes) > before)
+        await spoken(agent, avatar)
+
         async with sender_in(livekit_server, room_name, avatar) as other:
             hear_errors(other.room, errors)
             for _ in range(30):
@@ -377,10 +390,14 @@ async def test_several_speak_at_the_same_time(livekit_server: LiveKitServer, roo
     """In a room where anyone may: one after the other, each whole."""
     async with avatar_in(livekit_server, room_name) as avatar, AsyncExitStack() as stack:
         senders = [await stack.enter_async_context(sender_in(livekit_server, room_name, avatar)) for _ in range(3)]
+
+        async def twice(number: int, agent: Sender) -> None:
+            for _ in range(2):
+                await agent.say(np.full(12_000, 3_000 * (number + 1), np.int16), 24_000)
+
         async with anyio.create_task_group() as tasks:
             for number, agent in enumerate(senders):
-                for _ in range(2):
-                    tasks.start_soon(agent.say, np.full(12_000, 3_000 * (number + 1), np.int16), 24_000)
+                tasks.start_soon(twice, number, agent)
         for agent in senders:
             for said in agent.said:
                 assert (await said.wait_finished()).position == 0.5
@@ -412,20 +429,28 @@ asyncio.run(main())
 
 
 async def test_a_sender_that_is_killed_in_mid_stream(livekit_server: LiveKitServer, room_name: str) -> None:
-    async with avatar_in(livekit_server, room_name) as avatar, sender_in(livekit_server, room_name, avatar) as agent:
+    """LiveKit misses it only after a while; until then its stream has stalled."""
+    async with (
+        avatar_in(livekit_server, room_name, DataStreamOptions(stalled_s=2.0)) as avatar,
+        sender_in(livekit_server, room_name, avatar) as agent,
+    ):
         token = livekit_server.token("doomed", room_name)
         command = [sys.executable, "-c", SENDER, livekit_server.url, avatar.identity]
         process = await anyio.open_process(command, stderr=subprocess.DEVNULL)
         assert process.stdin is not None
         await process.stdin.send(f"{token}\n".encode())
-        with anyio.fail_after(30):
-            while len(avatar.heard()) < 12_000:  # noqa: ASYNC110 - a recorder has nothing to wait for
-                await anyio.sleep(0.1)
+        await until(lambda: len(avatar.heard()) > 12_000)
         process.kill()
         await process.aclose()
         said = await agent.say(ramp(0.5), 24_000)
         assert (await said.wait_finished()).position == 0.5
         assert (await avatar.session.stats()).segments == 2
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    with anyio.fail_after(30):
+        while not condition():  # noqa: ASYNC110 - there is no event for it
+            await anyio.sleep(0.05)
 
 
 def threads() -> list[str]:

@@ -19,7 +19,7 @@ log = logging.getLogger("visavis.source.datastream")
 
 PIECE_SECONDS = 0.1
 """How much is handed to the pipeline at a time: what is not handed over yet can still be thrown away."""
-HURRIED_QUIET, HURRIED_MOST = 0.1, 0.5
+HURRIED_QUIET, HURRIED_MOST = 0.25, 2.0
 """Once nothing more is due (a newer stream, a sender gone): what was sent before may still come in, for so long."""
 
 Ears = NDArray[np.int16]

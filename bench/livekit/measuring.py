@@ -20,7 +20,7 @@ import numpy as np
 import psutil
 from subjects import AGENT, AVATAR, Subject, subject
 from visavis.testing.livekit import reading
-from visavis.testing.livekit.recording import Recording, Take
+from visavis.testing.livekit.recording import Recording, Take, Times
 from visavis.testing.livekit.sender import Sender, Utterance, speaking_to
 from visavis.testing.livekit.server import LiveKitServer
 from visavis.testing.livekit.viewer import Viewer, watching
@@ -61,7 +61,7 @@ class Room:
     """``async with Room(name, ...) as talk``: everybody joins, the first picture has come, all has settled."""
 
     def __init__(self, name: str, livekit: LiveKitServer, folder: Path, *, rate: int = 24_000, **options: Any) -> None:
-        self._make = lambda room: subject(name, livekit, room, rate, folder, **options)
+        self._make: Callable[[str], Any] = lambda room: subject(name, livekit, room, rate, folder, **options)
         self._livekit = livekit
 
     async def __aenter__(self) -> Talk:
@@ -84,7 +84,7 @@ class Room:
         await self._stack.__aexit__(*exception)
 
 
-def spread(values: Sequence[float], digits: int = 1) -> Figures:
+def spread(values: Sequence[float] | Times, digits: int = 1) -> Figures:
     """Median, 2.5th and 97.5th percentile, the extremes and the number of some values."""
     if not len(values):
         return {"n": 0}

@@ -26,7 +26,7 @@ from visavis.testing.livekit.floor import FloorOptions, ReadyPictures, say
 FPS = 25
 
 
-class ReadyGenerator(VideoGenerator):
+class ReadyGenerator(VideoGenerator):  # type: ignore[misc]
     """A picture for every 40 ms of sound; idle ones when nothing waits."""
 
     def __init__(self, options: FloorOptions) -> None:

@@ -27,7 +27,7 @@ log = logging.getLogger("visavis.session")
 CLOSING_SECONDS = 20.0
 """How long the parts of a failed or cancelled session may take to let go."""
 FAREWELL_SECONDS = 2.0
-"""How long telling the far end why the session ends may take."""
+"""How long telling the far end something may take: an end does not wait for it."""
 WARNING_SECONDS = 30.0
 """How long before its maximum duration a session says that it will end."""
 FINISHING_SECONDS = 30.0
@@ -220,7 +220,7 @@ class Session(SessionHandle):
         way_out = self._way_out
         failures: list[Exception] = []
         if way_out is not None and self._joined:
-            with anyio.move_on_after(FAREWELL_SECONDS, shield=True):
+            with anyio.CancelScope(shield=True):
                 await self._announce(way_out, state="closing", reason=self.reason)
         for part in self._sources:
             try:
@@ -239,7 +239,8 @@ class Session(SessionHandle):
 
     async def _announce(self, way_out: TransportSession, **facts: str) -> None:
         try:
-            await way_out.announce(**facts)
+            with anyio.move_on_after(FAREWELL_SECONDS):
+                await way_out.announce(**facts)
         except Exception as error:  # noqa: BLE001 - a far end that cannot be told is no reason to fail
             log.warning("session %s: the far end could not be told %s: %s", self.id, facts, type(error).__name__)
 

@@ -305,6 +305,24 @@ async def test_the_maximum_duration_is_announced_and_lets_the_segment_finish() -
     assert out.context.reason == session.reason == (await session.stats()).reason
 
 
+async def test_a_far_end_that_cannot_be_told_does_not_keep_a_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("visavis.session.FAREWELL_SECONDS", 0.1)
+    calls: list[dict[str, str]] = []
+
+    async def hangs(self: Recorder, **facts: str) -> None:
+        calls.append(facts)
+        if facts["state"] == "ending":
+            raise ValueError("no")
+        await anyio.sleep_forever()
+
+    monkeypatch.setattr(Recorder, "announce", hangs)
+    session, transport = made(limits=SessionLimits(max_duration_s=0.3))
+    with anyio.fail_after(20):
+        await session.run()
+    assert [facts["state"] for facts in calls] == ["ending", "closing"]
+    assert transport.made[0].closes == 1
+
+
 async def test_a_segment_that_never_ends_does_not_keep_a_session(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("visavis.session.FINISHING_SECONDS", 0.5)
     session, _ = made()

@@ -75,10 +75,12 @@ class Podium:
         with hold:
             try:
                 await entry.mouth.write(handle, format, pieces, task_status=told)
-            except (ApiError, VisavisError) as error:
+            except Exception as error:
                 if not told.value:
                     raise  # it reaches whoever waits for the start
-                log.warning("what was to be said was not: %s", redacted(str(error)), extra=accounting.about(entry))
+                ours = isinstance(error, ApiError | VisavisError)
+                why, trace = (redacted(str(error)), None) if ours else ("a defect", error)
+                log.warning("what was to be said was not: %s", why, exc_info=trace, extra=accounting.about(entry))
             else:
                 if not told.value:
                     task_status.started(None)

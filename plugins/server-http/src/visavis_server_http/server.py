@@ -7,7 +7,6 @@ import socket
 from contextlib import aclosing
 
 import anyio
-from visavis.errors import VisavisError
 from visavis.interfaces.avatar import AvatarStore
 from visavis.interfaces.launcher import Launcher
 from visavis.interfaces.server import Server
@@ -104,7 +103,7 @@ class HttpServer(Server):
     async def _warm_one(self, desk: Desk, avatar_id: str) -> None:
         try:
             took = await desk.launcher.rehearse(avatar_id, WARM_FRAMES)
-        except VisavisError as error:
+        except Exception as error:  # noqa: BLE001 - one avatar, or a renderer that fails on it, stops nobody
             log.warning("the avatar could not be loaded ahead: %s", error, extra={"avatar": avatar_id})
             return
         frame = sorted(took)[len(took) // 2] if took else 0.0
@@ -113,9 +112,12 @@ class HttpServer(Server):
 
     async def _watch(self, desk: Desk, store: AvatarStore) -> None:
         """Note what happens to the avatars; the list itself is always made of what is there."""
-        async with aclosing(store.changes()) as changes:  # type: ignore[type-var]
-            async for change in changes:
-                log.info("avatar %s", change.kind, extra={"avatar": change.id})
-                self.metrics.count("visavis_avatar_changes_total", kind=change.kind)
-                if change.kind == "replaced" and change.id in self._warmed:
-                    await self._warm_one(desk, change.id)
+        try:
+            async with aclosing(store.changes()) as changes:  # type: ignore[type-var]
+                async for change in changes:
+                    log.info("avatar %s", change.kind, extra={"avatar": change.id})
+                    self.metrics.count("visavis_avatar_changes_total", kind=change.kind)
+                    if change.kind == "replaced" and change.id in self._warmed:
+                        await self._warm_one(desk, change.id)
+        except Exception as error:  # noqa: BLE001 - the list is made anew for each request: nothing depends on this
+            log.warning("changes of avatars are not told of any more: %s", error)

@@ -86,3 +86,27 @@ async def test_avatars_are_loaded_ahead(serving: Any) -> None:
                 assert (await bench.http.get("/ready")).json()["code"] in ("NOT_READY", None)
                 await anyio.sleep(0.01)
         assert len(bench.launcher.supervisor._avatars) == 2
+
+
+async def test_a_store_that_cannot_watch_stops_nobody(serving: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def failing(store: Any) -> Any:
+        if store is not None:
+            raise OSError("no watches are left")
+        yield
+
+    monkeypatch.setattr("visavis_store_filesystem.store.FilesystemStore.changes", failing)
+    async with serving() as bench:
+        assert await ids(bench) == {"anna": True, "ben": True}
+        assert (await bench.start())["status"] == "running"
+
+
+async def test_an_avatar_that_cannot_be_loaded_ahead_stops_nobody(
+    serving: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def failing(launcher: Any, avatar: str, frames: int) -> list[float]:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr("visavis.supervisor.LocalLauncher.rehearse", failing)
+    async with serving(load_ahead=2) as bench:
+        assert (await bench.start())["status"] == "running"
+        assert (await bench.http.get("/ready")).status_code == 200

@@ -113,7 +113,10 @@ class SessionContext:
     """When a part last said that somebody is there, in the event loop's seconds."""
 
     def sign_of_life(self) -> None:
-        """Somebody is there (has joined, spoken, touched something): the idle timeout counts from now."""
+        """Somebody is there (has joined, spoken, touched something): the idle timeout counts from now.
+
+        To be called from a task of the session's event loop.
+        """
         self.last_sign = anyio.current_time()
 
     def provide(self, kind: type[T], resource: T) -> None:

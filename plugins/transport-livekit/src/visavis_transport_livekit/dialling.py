@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
@@ -325,4 +326,5 @@ def _why(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "no answer"
     inner = error.__cause__ if isinstance(error.__cause__, OSError) else error
-    return (getattr(inner, "strerror", None) or str(inner) or type(error).__name__).lower()
+    number = getattr(inner, "errno", None)
+    return (os.strerror(number) if number else str(inner) or type(error).__name__).lower()

@@ -21,6 +21,8 @@ log = logging.getLogger("visavis.transport.livekit")
 
 TELLING_SECONDS: Final = 2.0
 """How long the server may take to take in an attribute."""
+UNSAID_SECONDS: Final = 0.25
+"""How long after the state of the connection its reason may come."""
 REJOIN_PAUSE: Final = 1.0
 """Seconds between two attempts to enter a room anew."""
 
@@ -61,6 +63,7 @@ class Stay:
         self._presence: Presence | None = None
         self._facts: dict[str, str] = {}
         self._reason = ""
+        self._rejoining = False
         self._left = asyncio.Event()
         self._change = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -70,6 +73,7 @@ class Stay:
             ("reconnecting", self._reconnecting),
             ("reconnected", self._reconnected),
             ("disconnected", self._disconnected),
+            ("connection_state_changed", self._state_changed),
         ]
 
     # -- beginning
@@ -156,14 +160,25 @@ class Stay:
         if self._facts:
             self._spawn(self.announce(dict(self._facts)))
 
+    def _state_changed(self, state: rtc.ConnectionState.ValueType) -> None:
+        """The SDK forgets to say "disconnected" now and then: where the state came first, its own end came sooner."""
+        if state == rtc.ConnectionState.CONN_DISCONNECTED:
+            self._loop.call_later(UNSAID_SECONDS, self._unsaid)
+
+    def _unsaid(self) -> None:
+        if not (self._left.is_set() or self._rejoining or self._room.isconnected()):
+            reasons = rtc.DisconnectReason
+            self._disconnected(reasons.UNKNOWN_REASON if self._owned else reasons.CLIENT_INITIATED)
+
     def _disconnected(self, reason: rtc.DisconnectReason.ValueType) -> None:
         name = rtc.DisconnectReason.Name(reason)
-        if self._left.is_set():
+        if self._left.is_set() or self._rejoining:
             return
         if self._owned and reason not in _FINAL and self._options.rejoin_timeout_s > 0 and self._presence is not None:
             log.warning("session %s: thrown out of the room (%s), joining again", self._context.session_id, name)
             self._presence.excuse(float("inf"))
             self._change.set()
+            self._rejoining = True
             self._spawn(self._rejoin(name))
             return
         self._leave(_FINAL.get(reason, f"the connection to the room was lost ({name.lower()})"))
@@ -185,10 +200,12 @@ class Stay:
                 return
             except TransportError as error:
                 said = error.message
+                await joining.leave(self._room)  # it may have been joined, and the tracks not taken
                 await asyncio.sleep(REJOIN_PAUSE)
             else:
                 log.info("session %s: joined the room again", self._context.session_id)
                 self._context.metrics.count("visavis_rejoins_total")
+                self._rejoining = False
                 self._resume()
                 return
         self._leave(f"the connection to the room was lost ({said})")

@@ -150,6 +150,8 @@ class LiveKitTransportSession(TransportSession):
             return
         self._closed = True
         with anyio.move_on_after(CLOSING_SECONDS, shield=True):
+            if error is None and self._voice is not None and self._room.isconnected():
+                await self._voice.drain()  # the last syllable is still on its way
             await self._stay.end(self._context.reason or ("" if error is None else type(error).__name__))
         with anyio.CancelScope(shield=True):
             if self._voice is not None:

@@ -26,6 +26,11 @@ MOST_WAITING: Final = 0.3
 """Seconds of sound that may wait here; beyond it ``push`` waits. A process that was late for longer loses nothing."""
 CALM: Final = 30.0
 """Seconds without a gap after which the lead shrinks by a tick again."""
+TAIL: Final = 0.15
+"""Seconds for which the last sound is on its way to an ear: a packet (20 ms), the line, a receiver's jitter buffer.
+
+Who takes the track away earlier cuts off the last syllable (60 ms are usual on a good line, see ``bench/livekit``).
+"""
 SLACK: Final = 2
 """Ticks by which the sound in front of the encoder may differ from the lead before silence is shortened or lengthened.
 
@@ -48,6 +53,7 @@ class Voice:
         self._waits = 0  # samples in _waiting
         self._given = 0  # samples that were pushed by the caller
         self._end = 0  # where the last of them ends
+        self._quiet_at = 0.0  # when the last speech has left
         self._block = BLOCK_MS * audio.rate // 1000
         self._change = asyncio.Event()
         self._room = asyncio.Event()
@@ -80,6 +86,8 @@ class Voice:
         begins = self._reservoir.leaves_at(self._position)
         self._put(_int16(pcm) if spoken else self._silence(samples))
         self._end = self._position
+        if spoken:
+            self._quiet_at = begins + len(pcm) / self._audio.rate
         return begins
 
     def _put(self, samples: NDArray[np.int16]) -> None:
@@ -166,15 +174,20 @@ class Voice:
         now = self._loop.time()
         self._reservoir.clear(now)
         self._end = self._reservoir.left
+        self._quiet_at = min(self._quiet_at, now)
         bridge = self._lead + min(10, max(0, math.ceil((until - now) / TICK)))
         self._put(self._silence(bridge * self._reservoir.tick))
         self._room.set()
 
     async def drain(self) -> None:
-        """Wait until all that was pushed has gone to the encoder: a last bit needs silence to fill its tick."""
-        self._put(self._silence(-self._ahead % self._reservoir.tick))
+        """Wait until all that was pushed has been heard, as far as one can know here."""
+        if not self.held() and self._loop.time() >= self._quiet_at + TAIL:
+            return
+        tail = math.ceil(TAIL * self._audio.rate)
+        self._put(self._silence(tail - (self._ahead + tail) % self._reservoir.tick))  # whole ticks: a rest is not taken
         while self.held() and self._alive:  # noqa: ASYNC110 - the queue tells nobody when it is empty
             await asyncio.sleep(max(TICK / 2, self._reservoir.leaves_at(self._end) - self._loop.time()))
+        await asyncio.sleep(min(TAIL, max(0.0, self._quiet_at + TAIL - self._loop.time())))
 
     async def aclose(self) -> None:
         """Stop feeding and let go of the source. May be called twice."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import anyio
 import numpy as np
@@ -15,9 +16,10 @@ from visavis.pipeline.batcher import Batcher
 from visavis.session import Session
 from visavis.testing.fakes import FakeRenderer
 from visavis.testing.livekit import reading
+from visavis.testing.livekit.fixtures import missing
 from visavis.testing.livekit.recording import Recording
 from visavis.testing.livekit.sender import Sender, speaking_to
-from visavis.testing.livekit.server import LiveKitServer
+from visavis.testing.livekit.server import LiveKitMissing, LiveKitServer, executable
 from visavis.testing.livekit.viewer import watching
 from visavis_source_datastream import DataStreamOptions, DataStreamSessionOptions
 from visavis_source_datastream.source import DataStreamSource
@@ -122,3 +124,26 @@ async def test_an_interrupt_is_heard(livekit_server: LiveKitServer, room_name: s
         seen = await viewer.stop()
     assert [holds(seen, tone) for tone in (1_500, 500, 2_500)] == [True] * 3
     assert [holds(seen, tone) for tone in (3_500, 4_500)] == [False, False]
+
+
+async def test_a_server_that_comes_back_is_told_of_the_end(room_name: str, tmp_path: Path) -> None:
+    """LiveKit dies in mid-sentence and is started again: the sender hears of the end once, and speaks on."""
+    try:
+        executable()
+    except LiveKitMissing as error:
+        missing(str(error))
+    with LiveKitServer(tmp_path) as server:
+        async with speaking_to(server, room_name, "avatar") as sender, avatar_in(server, room_name) as session:
+            await sender.avatar_seen()
+            said = await sender.say(reading.steady(2.0, RATE), RATE)
+            await said.wait_started()
+            server.kill()
+            await anyio.sleep(0.5)
+            server.start()
+            finish = await said.wait_finished(60)
+            assert (finish.position, finish.interrupted) == (2.0, False)
+            while sender.avatar is None:
+                await sender.change.wait()
+            assert (await (await sender.say(marked(), RATE)).wait_finished()).position == 1.0
+            assert len(sender.finishes) == 2
+            assert not session.over

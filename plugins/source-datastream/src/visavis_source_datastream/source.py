@@ -29,6 +29,8 @@ log = logging.getLogger("visavis.source.datastream")
 
 AUDIENCE_SECONDS: Final = 1.0
 """How long the first word waits for somebody to hear it: subscribing to a new track takes a quarter of a second."""
+REFUSALS_LOGGED: Final = 50
+"""Refusals of a session that the log tells of: who sends nonsense for hours fills no disk."""
 MOST_ARRIVALS: Final = 1_024
 """What may have happened in the room before it was looked at."""
 
@@ -72,6 +74,7 @@ class DataStreamSource(AudioSource):
         self._undo: list[Callable[[], object]] = []
         self._arrivals: deque[_Arrival] = deque()
         self._closed = False
+        self._refused = 0
         self._expected = True  # nobody has been spoken to
         self._heard: anyio.Event
         self._stir: Stir
@@ -238,10 +241,15 @@ class DataStreamSource(AudioSource):
         try:
             return self._door.admit(arrival.reader, arrival.identity)
         except Refusal as refusal:
-            log.warning("a stream of %s is refused: %s", arrival.identity, refusal.sentence)
-            self._metrics.count("visavis_datastream_refused_total", code=refusal.code.value)
-            self._courier.post(arrival.identity, Message(refusal.text(arrival.reader.info.stream_id)))
+            self._refuse(arrival.identity, arrival.reader.info.stream_id, refusal)
             return None
+
+    def _refuse(self, identity: str, stream: str, refusal: Refusal) -> None:
+        self._refused += 1
+        level = logging.WARNING if self._refused <= REFUSALS_LOGGED else logging.DEBUG
+        log.log(level, "a stream of %s is refused: %s", identity, refusal.sentence)
+        self._metrics.count("visavis_datastream_refused_total", code=refusal.code.value)
+        self._courier.post(identity, Message(refusal.text(stream)))
 
     async def _clear(self, identity: str, speech: SpeechWriter) -> None:
         """Stop what this participant says and what of it waits.
@@ -317,8 +325,7 @@ class DataStreamSource(AudioSource):
                 self._metrics.observe("visavis_datastream_start_seconds", now - utterance.opened_at)
             case "refused":
                 assert utterance.refusal is not None
-                self._metrics.count("visavis_datastream_refused_total", code=utterance.refusal.code.value)
-                self._courier.post(to, Message(utterance.refusal.text(utterance.stream_id)))
+                self._refuse(to, utterance.stream_id, utterance.refusal)
             case "finished":
                 assert utterance.result is not None
                 position, interrupted = utterance.result

@@ -243,7 +243,6 @@ class Utterance:
     def object(self, refusal: Refusal) -> None:
         """Have its sender told what was wrong with it."""
         self.refusal = refusal
-        log.warning("stream %s of %s: %s", self.stream_id, self.line.identity, refusal.sentence)
         self.line.tell(self, "refused")
 
     def finish(self, position: float, *, interrupted: bool) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from livekit import rtc
 from livekit.agents.voice.io import AudioOutput, AudioOutputCapabilities, PlaybackFinishedEvent
+from visavis_source_agentsession import route as route_module
 from visavis_source_agentsession.route import Route
 
 pytestmark = pytest.mark.anyio
@@ -278,6 +279,21 @@ async def test_a_sink_that_reports_too_much_is_not_believed() -> None:
         await settle()
         sink.end(5.0, interrupted=True)
         assert finished[0].playback_position < 1.0
+
+
+async def test_a_report_that_never_comes_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(route_module, "OVERDUE_SECONDS", 0.05)
+    monkeypatch.setattr(route_module, "CHECK_SECONDS", 0.02)
+    async with routed() as (route, finished):
+        sink = Sink()
+        route.lead_to(sink)
+        await say(route, 1)
+        sink.begin()
+        await anyio.sleep(0.05)
+        assert finished == []
+        with anyio.fail_after(5):
+            await route.wait_for_playout()
+        assert [(round(e.playback_position, 2), e.interrupted) for e in finished] == [(0.1, False)]
 
 
 async def test_each_sink_gets_its_own_rate() -> None:

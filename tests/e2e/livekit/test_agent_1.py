@@ -64,6 +64,16 @@ def agent_one(server: LiveKitServer, room: str, folder: Path, **environment: str
         process.wait()
 
 
+class Onlookers(LiveKitServer):
+    """The same server, seen by a viewer that is no user: an agent listens to the first user that it finds."""
+
+    def __init__(self, server: LiveKitServer) -> None:
+        self._server, self.url = server, server.url
+
+    def token(self, identity: str, room: str, **given: Any) -> str:
+        return self._server.token(identity, room, **{**given, "agent": True})
+
+
 class User:
     """A participant with a microphone."""
 
@@ -122,7 +132,7 @@ async def test_a_conversation(
     espeak_is_there()
     environment = {"VISAVIS_URL": serve().url} if where == "server" else {}
     user = User()
-    async with watching(livekit_server, room_name) as viewer:
+    async with watching(Onlookers(livekit_server), room_name) as viewer:
         await user.join(livekit_server, room_name)
         with agent_one(livekit_server, room_name, tmp_path, **environment):
             face = await converse(viewer, user)

@@ -8,6 +8,7 @@ order, and every segment gets exactly one ``playback_finished``, whatever become
 from __future__ import annotations
 
 import logging
+import math
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -28,6 +29,9 @@ log = logging.getLogger("livekit.plugins.visavis")
 
 AHEAD_SECONDS = 60.0
 """How much is taken from the agent before it is delivered."""
+OVERDUE_SECONDS = 10.0
+"""How long after its time the end of an utterance may be reported."""
+CHECK_SECONDS = 1.0
 SLACK_SECONDS = 0.25
 """How far a report of what was heard may exceed the time since it began to be heard: clocks and messages differ."""
 
@@ -101,7 +105,18 @@ class Route(AudioOutput):  # type: ignore[misc]
         while True:
             change = self._change
             if not await self._step():
-                await change.wait()
+                with anyio.move_on_after(CHECK_SECONDS if self._utterances else math.inf):
+                    await change.wait()
+                self._finish_overdue()
+
+    def _finish_overdue(self) -> None:
+        """A report that never comes must not keep the agent waiting for ever."""
+        now = anyio.current_time()
+        for utterance in self._utterances:
+            if utterance.result is None and utterance.due is not None and now > utterance.due + OVERDUE_SECONDS:
+                log.warning("nobody reported the end of an utterance of %.1f s", utterance.said)
+                utterance.result = (utterance.heard(now), utterance.cut or utterance.started_at is None)
+        self._settle()
 
     def finish_all(self) -> None:
         """Nothing will be played any more: finish what was begun."""
@@ -218,6 +233,8 @@ class Route(AudioOutput):  # type: ignore[misc]
             for piece in resampler.flush() if resampler is not None else []:
                 await sink.capture_frame(piece)
             utterance.closed = True
+            if not sink.can_pause:  # what may be paused has no time at which it must be over
+                utterance.due = anyio.current_time() + utterance.said - utterance.before
             sink.flush()
         self._changed()
 
@@ -288,6 +305,8 @@ class Route(AudioOutput):  # type: ignore[misc]
         if utterance is None or utterance.started_at is not None:
             return
         utterance.started_at = anyio.current_time()
+        if utterance.due is not None:
+            utterance.due = max(utterance.due, utterance.started_at + utterance.said - utterance.before)
         if not utterance.announced:
             utterance.announced = True
             self.on_playback_started(created_at=event.created_at)

@@ -25,6 +25,7 @@ PULSE_PATIENCE = 1.5
 """How long it may take to answer; it is asked twice."""
 PULSE_METHOD = "agent_state_changed"
 """Our avatars answer it; from others an error is as good a sign of life."""
+ECHO_ATTRIBUTE = "visavis.avatar_identity"
 LETTING_GO_SECONDS = 5.0
 
 
@@ -145,9 +146,9 @@ class ServerLink(Link):
             tasks.start_soon(leaving)
             while True:
                 await anyio.sleep(PULSE_SECONDS)
-                if await self._pulse() or not self._room.isconnected():
+                if await self._pulse():
                     alive = anyio.current_time()
-                elif not self._left():
+                elif not self._left() and await self._echo():
                     break
             tasks.cancel_scope.cancel()
         self._gone.add(self._sid)
@@ -174,6 +175,16 @@ class ServerLink(Link):
                         return True
                     continue
                 return True
+        return False
+
+    async def _echo(self) -> bool:
+        """Whether the room answers at all: if it does not, the silence is not the avatar's."""
+        with anyio.move_on_after(PULSE_PATIENCE):
+            try:
+                await self._room.local_participant.set_attributes({ECHO_ATTRIBUTE: self.identity})
+            except Exception:  # noqa: BLE001 - not allowed, or not connected: the SDK does not tell them apart
+                return bool(self._room.isconnected())
+            return True
         return False
 
     # -- letting go

@@ -33,6 +33,8 @@ class Utterance:
     """The sink took some of it, so it will report its end."""
     started_at: float | None = None
     """When the present sink began to be heard, on the event loop's clock."""
+    due: float | None = None
+    """When the present sink should be through with it, if that is known."""
     announced: bool = False
     """The agent knows that it is being heard."""
     before: float = 0.0
@@ -96,6 +98,6 @@ class Utterance:
             cursor += 1
         self.before = self.delivered = at
         self.cursor = cursor
-        self.sink, self.started_at = None, None
+        self.sink = self.started_at = self.due = None
         self.begun = self.closed = False
         self.turn += 1

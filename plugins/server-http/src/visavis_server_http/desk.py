@@ -105,8 +105,8 @@ class Desk(Doorkeeper):
         Everything is checked before any room is joined. Raises ApiError.
         """
         self.check_open()
-        token = self._room_token(ask)
         url = self.livekit_url(ask.livekit_url)
+        token = self._room_token(ask, url)
         async with self._admission:
             fingerprint = _fingerprint(ask, url, token)
             key = _start_key(ask, fingerprint, caller, dialect, idempotency)
@@ -137,13 +137,19 @@ class Desk(Doorkeeper):
         self._tasks.start_soon(self._lives.run, entry, self._request(ask, url), held)
         return entry
 
-    def _room_token(self, ask: Ask) -> RoomToken:
+    def is_ours(self, url: str | None) -> bool:
+        """Whether a LiveKit URL is that of our own server, however it is spelt. Raises ApiError as ``livekit_url``."""
+        wanted, ours = self.livekit_url(url), self.settings.livekit_url
+        return ours is not None and wanted == self.livekit_url(ours)
+
+    def _room_token(self, ask: Ask, url: str) -> RoomToken:
         ours, secret = self.settings.livekit_api_key, self.settings.livekit_api_secret
         text = ask.livekit_token.get_secret_value()
         if not text:
             raise errors.missing("livekit_token")
-        near = ask.livekit_url is None or ask.livekit_url == self.settings.livekit_url
-        return read_room_token(text, key=ours if near else None, secret=secret.get_secret_value() if secret else None)
+        return read_room_token(
+            text, key=ours if self.is_ours(url) else None, secret=secret.get_secret_value() if secret else None
+        )
 
     def livekit_url(self, url: str | None) -> str:
         """The LiveKit URL to dial, checked. Raises ApiError 400, 403 LIVEKIT_URL_NOT_ALLOWED or 422."""

@@ -198,11 +198,16 @@ async def test_the_server_makes_the_token_where_it_has_a_key(serving: Any) -> No
         assert (made["room_name"], made["avatar_identity"]) == ("hall", "avatar-ben")
         used = bench.room.asked[0].token.get_secret_value()
         assert used not in reply.text
+        respelt = {"avatar_id": "ben", "room_name": "attic", "livekit_url": "http://127.0.0.1:7880/"}
+        assert (await bench.http.post("/v1/sessions", json=respelt)).status_code == 201
         elsewhere = {"avatar_id": "ben", "room_name": "hall", "livekit_url": "ws://127.0.0.1:9"}
         assert bench.told(await bench.http.post("/v1/sessions", json=elsewhere)) == (422, "INVALID_PARAMETER")
     async with serving(livekit_api_key=None, livekit_api_secret=None) as bench:
         reply = await bench.http.post("/v1/sessions", json={"avatar_id": "ben", "room_name": "hall"})
         assert bench.told(reply) == (422, "CANNOT_MINT_TOKENS")
+    async with serving(livekit_url=None) as bench:
+        reply = await bench.http.post("/v1/sessions", json={"avatar_id": "ben", "room_name": "hall"})
+        assert bench.told(reply) == (400, "MISSING_PARAMETER")
 
 
 async def test_a_full_server_refuses_before_it_joins(serving: Any) -> None:

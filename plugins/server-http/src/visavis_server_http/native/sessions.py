@@ -107,7 +107,7 @@ class Sessions:
     def _minted(self, wanted: NewSession) -> SecretStr:
         if wanted.room_name is None:
             raise missing("livekit_token", "give it, or room_name where the server has a LiveKit key")
-        if wanted.livekit_url is not None and wanted.livekit_url != self._desk.settings.livekit_url:
+        if not self._desk.is_ours(wanted.livekit_url):
             raise invalid("livekit_token", "for another LiveKit server than its own the server cannot make a token")
         identity = wanted.avatar_identity or f"avatar-{wanted.avatar_id}"
         token = minting.avatar_token(

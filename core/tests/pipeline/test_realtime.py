@@ -247,10 +247,13 @@ async def test_interrupts_at_every_moment(when: str, anyio_backend_name: str) ->
     cut, natural = results
     assert finished == ["1", "2"]
     assert (natural.samples, natural.interrupted) == (5 * FRAME, False)
-    assert cut.interrupted
-    assert {"unwritten": cut.samples == 0, "unheard": cut.samples == 0, "stalled": cut.samples == 12 * FRAME}.get(
-        when, 0 < cut.samples < 12 * FRAME or when in ("first", "twice", "late")
-    )
+    if when == "last" and not cut.interrupted:  # on a real clock it may have come to its end just before
+        assert (anyio_backend_name, cut.samples) == ("asyncio", 12 * FRAME)
+    else:
+        assert cut.interrupted
+        wanted = {"unwritten": 0, "unheard": 0, "stalled": 12 * FRAME}
+        least = 11 * FRAME if when == "last" else 0
+        assert cut.samples == wanted[when] if when in wanted else least <= cut.samples <= 12 * FRAME
     out = transport.made[0]
     after = [f for f in out.frames if f.span and f.span.segment == "2"]
     assert np.array_equal(np.concatenate([f.audio for f in after]), noise(5 * FRAME, seed=2))

@@ -17,7 +17,12 @@ export class Refused extends Error {
 }
 
 /** One request. `json` or `body` is sent; JSON is answered (null for an empty answer). Throws Refused or TypeError. */
-export async function ask(path, { method = "GET", json, body, type, keepalive = false } = {}) {
+export async function ask(path, options) {
+  return (await answered(path, options)).said;
+}
+
+/** The same, with the status of the answer. */
+export async function answered(path, { method = "GET", json, body, type, keepalive = false } = {}) {
   const headers = { Accept: "application/json" };
   if (key) headers.Authorization = `Bearer ${key}`;
   if (json !== undefined) [body, type] = [JSON.stringify(json), "application/json"];
@@ -31,7 +36,7 @@ export async function ask(path, { method = "GET", json, body, type, keepalive = 
     said = { error: `the server answered ${answer.status} without JSON: is it behind a proxy?` };
   }
   if (!answer.ok) throw new Refused(answer.status, said ?? {}, answer.headers.get("Retry-After"));
-  return said;
+  return { status: answer.status, said };
 }
 
 /** A picture of an avatar as an object URL, or null where it has none. */

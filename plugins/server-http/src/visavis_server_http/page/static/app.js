@@ -1,6 +1,6 @@
 // The page: who is chosen, which room, what is said. Each part knows its own; this file joins them.
 
-import { ask, preview, Refused, useKey } from "./api.js";
+import { answered, ask, preview, Refused, useKey } from "./api.js";
 import { Call, plain } from "./call.js";
 import { audio, Meter } from "./sound.js";
 import { ended, Microphone, recording } from "./speech.js";
@@ -137,12 +137,21 @@ async function join() {
   }
 }
 
+const at = (session) => `/v1/sessions/${encodeURIComponent(session.id)}`;
+
 async function start() {
   if (!page.call) await join();
   frame("joining", `${name()} is coming`);
-  const json = { avatar_id: chosen("avatar"), ...page.call.invite };
-  page.session = await ask("/v1/sessions", { method: "POST", json });
-  page.call.expect(page.session.avatar_identity);
+  const call = page.call;
+  const json = { avatar_id: chosen("avatar"), ...call.invite };
+  const { status, said: session } = await answered("/v1/sessions", { method: "POST", json });
+  const mine = status === 201; // otherwise it was there, and is not ours to end
+  if (page.call !== call) {
+    if (mine) await ask(at(session), { method: "DELETE" }).catch(() => {});
+    throw new Error("you are no longer in the room: do both tokens name the same identity?");
+  }
+  page.session = { ...session, mine };
+  call.expect(session.avatar_identity);
   const { max_duration_s: most, idle_timeout_s: idle } = page.session.limits;
   if (most) note(`It lasts ${most} s at most.`);
   if (idle) note(`It ends after ${idle} s without speech.`);
@@ -187,7 +196,7 @@ async function gone(call) {
   frame("idle", "in the room, alone");
   await quiet();
   refresh();
-  const ended = session && (await ask(`/v1/sessions/${encodeURIComponent(session.id)}`).catch(() => null));
+  const ended = session && (await ask(at(session)).catch(() => null));
   if (ended && !ended.ended_at) page.session = session; // its picture is gone, but it still runs
   say(`${who} left: ${ended?.error || ended?.reason || facts["visavis.reason"] || "no reason was given"}.`);
   refresh();
@@ -195,13 +204,16 @@ async function gone(call) {
 
 function over(call, why) {
   if (page.call !== call && page.call) return;
+  const { session } = page;
+  const meant = why === "client initiated";
   page.call = page.session = null;
   meter.clear();
   moving(false);
   $("unblock").hidden = true;
   $("caption").hidden = true;
   frame("idle", "not in a room");
-  say(why && why !== "client initiated" ? `You left the room: ${why}.` : "You left the room.");
+  say(meant ? "You left the room." : `The connection to the room is lost${why ? `: ${why}` : ""}.`, meant ? "news" : "problem");
+  if (session?.mine) ask(at(session), { method: "DELETE" }).catch(() => {}); // nobody is left to see it
   quiet();
   refresh();
 }
@@ -210,7 +222,7 @@ async function leave() {
   const { call, session } = page;
   page.session = null;
   await quiet();
-  if (session) await ask(`/v1/sessions/${encodeURIComponent(session.id)}`, { method: "DELETE" }).catch(complain);
+  if (session?.mine) await ask(at(session), { method: "DELETE" }).catch(complain);
   await call?.leave();
 }
 
@@ -238,7 +250,7 @@ async function speak(file) {
 
 async function interrupt() {
   const { session, call } = page;
-  if (session) await ask(`/v1/sessions/${encodeURIComponent(session.id)}/interrupt`, { method: "POST" });
+  if (session) await ask(`${at(session)}/interrupt`, { method: "POST" });
   else await call.interrupt();
   note("Interrupted.");
 }
@@ -274,8 +286,9 @@ async function microphone() {
 async function swap() {
   refresh();
   if (!page.session) return;
-  const path = `/v1/sessions/${encodeURIComponent(page.session.id)}/avatar`;
-  page.session = await ask(path, { method: "PUT", json: { avatar_id: chosen("avatar") } });
+  const { mine } = page.session;
+  const changed = await ask(`${at(page.session)}/avatar`, { method: "PUT", json: { avatar_id: chosen("avatar") } });
+  page.session = { ...changed, mine };
   say(`${name()} took over.`);
 }
 
@@ -331,7 +344,7 @@ $("video").addEventListener("resize", () => {
   if (width > 16) $("frame").parentElement.style.setProperty("--ratio", width / height);
 });
 addEventListener("pagehide", () => {
-  if (page.session) ask(`/v1/sessions/${encodeURIComponent(page.session.id)}`, { method: "DELETE", keepalive: true }).catch(() => {});
+  if (page.session?.mine) ask(at(page.session), { method: "DELETE", keepalive: true }).catch(() => {});
 });
 
 doing(open);

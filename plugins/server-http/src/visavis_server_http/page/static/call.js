@@ -20,6 +20,7 @@ export class Call extends EventTarget {
   #room = null;
   #wanted;
   #face = null;
+  #joined = false;
   #video;
   #sounds;
 
@@ -67,6 +68,7 @@ export class Call extends EventTarget {
       this.#room = null;
       throw new Error(`the room could not be joined: ${plain(error)}`);
     }
+    this.#joined = true;
     this.#say("blocked", !room.canPlaybackAudio);
   }
 
@@ -136,6 +138,7 @@ export class Call extends EventTarget {
   }
 
   async #over(why) {
+    if (!this.#joined) return; // join() throws and says why
     const { DisconnectReason } = await livekit();
     this.#room = null;
     this.#face = null;

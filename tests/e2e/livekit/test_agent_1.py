@@ -56,9 +56,9 @@ def agent_one(server: LiveKitServer, room: str, folder: Path, **environment: str
         print(log.read_text(errors="replace")[-6000:])
         raise
     finally:
-        process.send_signal(signal.SIGINT)  # as Ctrl-C does: it leaves its room
+        process.terminate()
         with suppress(subprocess.TimeoutExpired):
-            process.wait(15)
+            process.wait(10)
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -137,9 +137,9 @@ async def test_a_conversation(
         with agent_one(livekit_server, room_name, tmp_path, **environment):
             face = await converse(viewer, user)
             seen = await viewer.so_far()
-        await viewer.until("left", of=face, timeout=40)  # with its agent
+            await user.leave()  # which ends the agent's session, and that the avatar
+            await viewer.until("left" if where == "server" else "unpublished", of=face, timeout=40)
         await viewer.stop()
-        await user.leave()
 
     take = seen.of(face)
     assert set(sizes(take.pictures)) == {(512, 512)}

@@ -44,6 +44,16 @@ async def test_sentences_finish_and_nothing_new_begins(serving: Any) -> None:
         assert len(bench.room.asked) == 1
 
 
+async def test_who_says_nothing_leaves_at_once(serving: Any) -> None:
+    async with serving(drain_timeout_s=3_600) as bench:
+        for _ in range(3):
+            await bench.start()
+        bench.server.stop()
+        with anyio.fail_after(60):
+            while any(way.closes == 0 for way in bench.room.ways):  # noqa: ASYNC110
+                await anyio.sleep(0.01)
+
+
 async def test_starts_that_are_under_way_are_told_to_go_elsewhere(serving: Any) -> None:
     async with serving() as bench:
         bench.room.gate = anyio.Event()

@@ -10,6 +10,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -31,6 +32,7 @@ from visavis.testing.livekit.viewer import watching
 pytestmark = pytest.mark.anyio
 
 RATE = 24_000
+API_KEY = "a-key-of-our-own-server"
 
 
 async def voice(seconds: float, frequency: float, rate: int = RATE) -> AsyncIterator[rtc.AudioFrame]:
@@ -143,7 +145,7 @@ async def bithuman_client(
         utils.http_context._new_session_ctx()
         stack.push_async_callback(utils.http_context._close_http_ctx)
         client = bithuman.AvatarSession(
-            api_url=f"{serving.url}/launch{query}", api_secret="any", model=model, avatar_id=avatar
+            api_url=f"{serving.url}/launch{query}", api_secret=API_KEY, model=model, avatar_id=avatar
         )
         await client.start(
             session,
@@ -162,13 +164,13 @@ async def bithuman_client(
 @asynccontextmanager
 async def avaluma_client(server: LiveKitServer, serving: Any, room_name: str, avatar: str) -> AsyncIterator[Faced]:
     """What Avaluma's plugin does: its own token, its two requests, sound at 16 kHz, and the states of both sides."""
-    identity, headers = f"avatar-{avatar}", {"Content-Type": "application/json", "api-secret": "any"}
+    identity, headers = f"avatar-{avatar}", {"Content-Type": "application/json", "api-secret": API_KEY}
     async with agent_in(server, room_name) as (room, session), aiohttp.ClientSession() as http:
         token = api.AccessToken(server.key, server.secret).with_kind("agent").with_identity(identity)
         token = token.with_name(identity).with_grants(api.VideoGrants(room_join=True, room=room.name))
         token = token.with_attributes({"lk.publish_on_behalf": room.local_participant.identity})
         body = {"livekit_url": server.url, "livekit_token": token.to_jwt()}
-        body |= {"avaluma_key": "any", "avaluma_avatar_id": avatar}
+        body |= {"avaluma_key": API_KEY, "avaluma_avatar_id": avatar}
         async with http.post(f"{serving.url}/v1/livekit/start-avatar", headers=headers, json=body) as response:
             assert response.ok, await response.text()
             session_id = (await response.json())["session_id"]
@@ -220,7 +222,11 @@ async def test_a_whole_session(
     livekit_server: LiveKitServer, serve: Any, room_name: str, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     client, options, dialect = CLIENTS[name]
-    serving = await anyio.to_thread.run_sync(serve)
+    # A gateway's client shows a JWT; the others show a key, so that there is one. Each sees its own sessions.
+    guarded = dialect != "gateway"
+    env = {"VISAVIS_API_KEYS": API_KEY} if guarded else {}
+    shown = {"Authorization": f"Bearer {API_KEY}"} if guarded else {}
+    serving = await anyio.to_thread.run_sync(partial(serve, env=env))
     caplog.set_level(logging.WARNING)
     async with watching(livekit_server, room_name) as viewer:
         async with client(livekit_server, serving, room_name, "mira", **options) as faced:
@@ -237,7 +243,7 @@ async def test_a_whole_session(
             cut = faced.told.finished[1]
             await viewer.until("silence", of=faced.identity, after=asked)
             again = await faced.spoken(0.6, LAST)
-            (entry,) = serving.get("/v1/sessions").json()["sessions"]
+            (entry,) = serving.get("/v1/sessions", headers=shown).json()["sessions"]
             assert (entry["status"], entry["dialect"], entry["avatar_id"]) == ("running", dialect, "mira")
             assert entry["agent_identity"] == "agent-1"
             assert entry["avatar_identity"] == faced.identity
@@ -251,7 +257,7 @@ async def test_a_whole_session(
     assert (again.interrupted, again.playback_position) == (False, pytest.approx(0.6, abs=0.001))
     assert cut.interrupted
     judge(seen, faced.identity, cut.playback_position)
-    (entry,) = serving.get("/v1/sessions").json()["sessions"]
+    (entry,) = serving.get("/v1/sessions", headers=shown).json()["sessions"]
     assert entry["status"] in ("completed", "cancelled"), entry
     assert entry["reason"], entry
     assert serving.get("/health").json()["active_sessions"] == 0

@@ -68,4 +68,6 @@ def to_stderr(form: Literal["text", "json"], level: str, stream: TextIO | None =
     ours.setLevel(level.upper())
     ours.propagate = True
     # What goes wrong there is told by our own records; the SDK tells each attempt of its own.
-    logging.getLogger("livekit").setLevel(logging.WARNING if level == "debug" else logging.ERROR)
+    # So does the listener with whatever is no HTTP; such clients must not fill the log.
+    for other in ("livekit", "uvicorn"):
+        logging.getLogger(other).setLevel(logging.WARNING if level == "debug" else logging.ERROR)

@@ -110,14 +110,15 @@ def test_records_of_all_loggers_come_out_in_one_form() -> None:
     try:
         to_stderr("json", "info", out)
         logging.getLogger("visavis.x").info("one", extra={"room": "hall"})
-        logging.getLogger("uvicorn").warning("token %s", TOKEN)
+        logging.getLogger("uvicorn.error").error("token %s", TOKEN)
         logging.getLogger("livekit").warning("not shown")
         logging.getLogger("visavis.x").debug("not shown")
     finally:
         root.handlers[:], ours.handlers[:] = before[0], before[2]
         root.setLevel(before[1])
         ours.setLevel(before[3])
-        logging.getLogger("livekit").setLevel(logging.NOTSET)
+        for name in ("livekit", "uvicorn"):
+            logging.getLogger(name).setLevel(logging.NOTSET)
     lines = [json.loads(line) for line in out.getvalue().splitlines()]
     assert [line["message"] for line in lines] == ["one", "token ***"]
 

@@ -125,7 +125,8 @@ class Fuzzer:
             if isinstance(error, AssertionError):
                 raise
         texts = st.text(max_size=60).map(lambda text: text.encode("utf-8", "ignore").hex("%"))
-        raw = st.tuples(st.sampled_from(TYPES), RAW, texts, st.booleans())
+        ids = st.sampled_from([aimed["path_parameters"]["id"], ""]) if aimed else st.just("")
+        raw = st.tuples(st.sampled_from(TYPES), RAW, texts, st.booleans(), ids)
         self._many(lambda made: self._raw(operation, made, tally), raw, max(1, self.requests - tally.requests))
 
     def _many(self, body: Any, strategy: Any, count: int) -> None:
@@ -149,9 +150,9 @@ class Fuzzer:
             tally.faults.append(f"{response.status_code}: {str(error)[:600]}")
         self._form(response.status_code, response.content, tally)
 
-    def _raw(self, operation: Any, made: tuple[str, bytes, str, bool], tally: Tally) -> None:
-        kind, content, text, chunked = made
-        path = operation.path.replace("{id}", f"%{text}" if text else "x").replace("{task_id}", f"%{text}")
+    def _raw(self, operation: Any, made: tuple[str, bytes, str, bool, str], tally: Tally) -> None:
+        kind, content, text, chunked, live = made
+        path = operation.path.replace("{id}", live or (f"%{text}" if text else "x")).replace("{task_id}", f"%{text}")
         headers = {"content-type": kind, "idempotency-key": text[:40]} if text else {"content-type": kind}
         body: Any = iter([content]) if chunked else content
         response = self.http.request(operation.method.upper(), path, content=body, headers=headers)

@@ -100,34 +100,7 @@ class Terminated(Given):
 
 def routes(desk: Desk) -> list[BaseRoute]:
     """The dialect's routes."""
-    key = secrets.token_bytes(32)
-
-    def proof_of(session_id: str) -> str:
-        return hmac.new(key, session_id.encode(), hashlib.sha256).hexdigest()
-
-    async def create_avatar_session(request: Request) -> Response:
-        """Answered once the avatar is in the room. The same Idempotency-Key again finds the same session."""
-        caller = caller_of(desk, request)
-        said = await read_json(request, Create)
-        entry = await desk.start(ask_of(desk, said), caller=caller, dialect=DIALECT, idempotency=_key_of(request))
-        given = Created(session_id=entry.id, provider_session_id=entry.id, terminate_token=proof_of(entry.id))
-        return Json(given.model_dump())
-
-    async def terminate_avatar_session(request: Request) -> Response:
-        """Answered once the avatar has left; a session that has ended already is no error."""
-        caller = caller_of(desk, request)
-        said = await read_json(request, Terminate)
-        session_id = needed("provider_session_id", said.provider_session_id)
-        shown = needed("terminate_token", said.terminate_token)
-        if not hmac.compare_digest(proof_of(session_id).encode(), shown.encode()):
-            raise ApiError(403, "INVALID_TERMINATE_TOKEN", "that is not the terminate_token of that session")
-        try:
-            await desk.stop(session_id, caller)
-        except ApiError as error:
-            if error.status != 404:  # it ended long ago and is forgotten: just what was asked for
-                raise
-        return Json(Terminated(provider_session_id=session_id).model_dump())
-
+    gateway = Gateway(desk)
     begin = About(
         "Start a session, in the words of LiveKit's inference gateway",
         TAG,
@@ -147,12 +120,46 @@ def routes(desk: Desk) -> list[BaseRoute]:
     )
     at = "/avatar/sessions"
     return [
-        route("POST", at, create_avatar_session, begin),
-        route("POST", f"{at}/terminate", terminate_avatar_session, end),
+        route("POST", at, gateway.create_avatar_session, begin),
+        route("POST", f"{at}/terminate", gateway.terminate_avatar_session, end),
         # A client's base_url may end in /v1, as LiveKit's own does.
-        Route(f"/v1{at}", create_avatar_session, methods=["POST"]),
-        Route(f"/v1{at}/terminate", terminate_avatar_session, methods=["POST"]),
+        Route(f"/v1{at}", gateway.create_avatar_session, methods=["POST"]),
+        Route(f"/v1{at}/terminate", gateway.terminate_avatar_session, methods=["POST"]),
     ]
+
+
+class Gateway:
+    """The endpoints."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._key = secrets.token_bytes(32)
+
+    def _proof_of(self, session_id: str) -> str:
+        return hmac.new(self._key, session_id.encode(), hashlib.sha256).hexdigest()
+
+    async def create_avatar_session(self, request: Request) -> Response:
+        """Answered once the avatar is in the room. The same Idempotency-Key again finds the same session."""
+        caller = caller_of(self._desk, request)
+        ask = ask_of(self._desk, await read_json(request, Create))
+        entry = await self._desk.start(ask, caller=caller, dialect=DIALECT, idempotency=_key_of(request))
+        given = Created(session_id=entry.id, provider_session_id=entry.id, terminate_token=self._proof_of(entry.id))
+        return Json(given.model_dump())
+
+    async def terminate_avatar_session(self, request: Request) -> Response:
+        """Answered once the avatar has left; a session that has ended already is no error."""
+        caller = caller_of(self._desk, request)
+        said = await read_json(request, Terminate)
+        session_id = needed("provider_session_id", said.provider_session_id)
+        shown = needed("terminate_token", said.terminate_token)
+        if not hmac.compare_digest(self._proof_of(session_id).encode(), shown.encode()):
+            raise ApiError(403, "INVALID_TERMINATE_TOKEN", "that is not the terminate_token of that session")
+        try:
+            await self._desk.stop(session_id, caller)
+        except ApiError as error:
+            if error.status != 404:  # it ended long ago and is forgotten: just what was asked for
+                raise
+        return Json(Terminated(provider_session_id=session_id).model_dump())
 
 
 def caller_of(desk: Desk, request: Request) -> Caller:

@@ -88,6 +88,14 @@ async def test_a_start(waits: list[float]) -> None:
     assert waits == []
 
 
+async def test_a_proxys_credentials_may_stand_in_the_address() -> None:
+    async with served(granted()) as (desk, server):
+        named = AvatarServer(server.name.replace("://", "://user:p%40ss@"), conn_options=QUICK)
+        await named.start(BODY)
+        await named.aclose()
+    assert desk.asked[0].headers["Authorization"] == "Basic dXNlcjpwQHNz"
+
+
 async def test_the_server_may_want_another_rate() -> None:
     async with served(granted(sample_rate=16_000)) as (_, server):
         assert (await server.start(BODY)).sample_rate == 16_000

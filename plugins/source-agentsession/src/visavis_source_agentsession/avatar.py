@@ -217,6 +217,10 @@ class AvatarSession(BaseAvatarSession[Literal["avatar_available", "avatar_unavai
                 raise
             failed: Exception = error
             return failed
+        except BaseException:  # a cancelled start, too, leaves nobody behind
+            with anyio.CancelScope(shield=True):
+                await self.aclose()
+            raise
         return None
 
     async def _local_link(self, room: rtc.Room) -> Link:

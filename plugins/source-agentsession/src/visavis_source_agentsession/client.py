@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import email.utils
 import json
 import logging
@@ -69,10 +70,11 @@ class AvatarServer:
         self.name = f"{parts.scheme}://{host}"
         """The URL without what must not be logged."""
         self._base = parts._replace(netloc=host, query="", fragment="").geturl().rstrip("/")
-        self._auth: aiohttp.BasicAuth | None = None
-        if parts.username is not None and not api_key:
-            self._auth = aiohttp.BasicAuth(unquote(parts.username), unquote(parts.password or ""))
-        self._api_key, self._conn = api_key, conn_options
+        self._credentials = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        if parts.username is not None and not api_key:  # a proxy's, say
+            pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+            self._credentials["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
+        self._conn = conn_options
         self._http, self._owned = http_session, http_session is None
 
     async def start(self, body: Mapping[str, Any], *, patience: float | None = None) -> Granted:
@@ -121,16 +123,14 @@ class AvatarServer:
     ) -> dict[str, Any]:
         if self._http is None:
             self._http, self._owned = aiohttp.ClientSession(), True
-        credentials = {"Authorization": f"Bearer {self._api_key}"} if self._api_key else {}
         timeout = aiohttp.ClientTimeout(total=REQUEST_SECONDS, sock_connect=self._conn.timeout)
         try:
             request = self._http.request(
                 method,
                 self._base + path,
                 json=body,
-                headers={**credentials, **headers},
+                headers={**self._credentials, **headers},
                 timeout=timeout,
-                auth=self._auth,
             )
             async with request as reply:
                 text = await reply.text()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import logging
+import os
 import re
 
 import anyio
@@ -250,3 +253,26 @@ async def test_a_borrowed_room_that_is_lost_ends_the_session(livekit_server: Liv
             await avatar.publish()
             await agent.room.disconnect()
             assert await leaving(avatar) == "the room was left"
+
+
+# -- what is left
+
+
+async def test_session_after_session_leaves_nothing_behind(livekit_server: LiveKitServer, room_name: str) -> None:
+    def held() -> tuple[int, int, int]:
+        gc.collect()
+        return len(asyncio.all_tasks()), len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
+
+    async with guest_in(livekit_server, room_name) as guest:
+        after_third: tuple[int, int, int] | None = None
+        for number in range(8):
+            async with avatar_in(livekit_server, f"{room_name}-{number}", agent="nobody") as avatar:
+                await avatar.publish()
+                await avatar.talk(5, 0.2)
+            del avatar
+            if number == 2:
+                await anyio.sleep(0.5)  # the SDK's own threads let go a little later
+                after_third = held()
+        assert after_third is not None
+        first = after_third
+        await guest.until(lambda: all(now <= then for now, then in zip(held(), first, strict=True)))

@@ -28,6 +28,8 @@ def video_options(options: LiveKitTransportOptions, video: VideoFormat) -> rtc.T
     )
     wanted.video_encoding.max_bitrate = options.max_bitrate
     wanted.video_encoding.max_framerate = float(video.fps)
+    # A narrow line costs sharpness: neither a smaller mouth nor a jerky one can be read.
+    wanted.degradation_preference = rtc.DegradationPreference.MAINTAIN_FRAMERATE_AND_RESOLUTION
     return wanted
 
 

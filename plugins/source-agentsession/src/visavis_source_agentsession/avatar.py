@@ -68,6 +68,24 @@ class AvatarSession(BaseAvatarSession[Literal["avatar_available", "avatar_unavai
     Without its avatar the agent goes on by voice, heard from its own track, and what the avatar had begun to say is
     said to its end; the avatar is asked back. Beside the base class's ``metrics_collected`` it emits
     ``avatar_available`` and ``avatar_unavailable``.
+
+    Args:
+        avatar_id: The avatar at the server: its file's name without .hvia.
+        avatar_server_url: The Avatar Server, such as ``http://127.0.0.1:8080``.
+        api_key: A key of that server; one that listens on loopback needs none.
+        avatar: Draw this avatar here, without a server.
+        pipeline: Run this pipeline file here (``source: {use: agentsession}``); ``avatar`` goes before the file's.
+        avatar_participant_identity: Who the avatar is in the room; by default a name that no other session has.
+        avatar_participant_name: What the room calls it; by default ``visavis-avatar``.
+        voice_fallback: Go on by voice without the avatar. If False, ``start`` raises what asking for it failed
+            with, and nothing is heard after it was lost.
+        reconnect: Ask a missing or lost avatar back, ever less often.
+        join_timeout: Seconds that speech waits for an avatar on its way.
+        idle_timeout_s: End the avatar after so long without speech, if the server's own limit is not less; it is
+            asked back when the agent speaks.
+        max_duration_s: The same for its whole stay.
+        http_session: For requests to the server; by default one of its own.
+        conn_options: How often and how soon a request is tried again.
     """
 
     def __init__(
@@ -88,27 +106,7 @@ class AvatarSession(BaseAvatarSession[Literal["avatar_available", "avatar_unavai
         http_session: aiohttp.ClientSession | None = None,
         conn_options: APIConnectOptions = DEFAULT_API_CONNECT_OPTIONS,
     ) -> None:
-        """
-        Args:
-            avatar_id: The avatar at the server: its file's name without .hvia.
-            avatar_server_url: The Avatar Server, such as ``http://127.0.0.1:8080``.
-            api_key: A key of that server; one that listens on loopback needs none.
-            avatar: Draw this avatar here, without a server.
-            pipeline: Run this pipeline file here (``source: {use: agentsession}``); ``avatar`` goes before the file's.
-            avatar_participant_identity: Who the avatar is in the room; by default a name that no other session has.
-            avatar_participant_name: What the room calls it; by default ``visavis-avatar``.
-            voice_fallback: Go on by voice without the avatar. If False, ``start`` raises what asking for it failed
-                with, and nothing is heard after it was lost.
-            reconnect: Ask a missing or lost avatar back, ever less often.
-            join_timeout: Seconds that speech waits for an avatar on its way.
-            idle_timeout_s: End the avatar after so long without speech, if the server's own limit is not less; it is
-                asked back when the agent speaks.
-            max_duration_s: The same for its whole stay.
-            http_session: For requests to the server; by default one of its own.
-            conn_options: How often and how soon a request is tried again.
-
-        Raises ValueError if it is not said which avatar, or where it comes from.
-        """
+        """Raises ValueError if it is not said which avatar, or where it comes from. Nothing is asked for yet."""
         super().__init__()
         self._room: rtc.Room | None = None
         self._limits = {

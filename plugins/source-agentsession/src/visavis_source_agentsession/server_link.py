@@ -22,7 +22,7 @@ log = logging.getLogger("livekit.plugins.visavis")
 PULSE_SECONDS = 1.0
 """How often the avatar is asked whether it lives: LiveKit notices a killed participant only after 20 s."""
 PULSE_PATIENCE = 1.5
-"""How long it may take to answer; it is asked twice."""
+"""How long it may take to answer."""
 PULSE_METHOD = "agent_state_changed"
 """Our avatars answer it; from others an error is as good a sign of life."""
 ECHO_ATTRIBUTE = "visavis.avatar_identity"
@@ -146,9 +146,10 @@ class ServerLink(Link):
             tasks.start_soon(leaving)
             while True:
                 await anyio.sleep(PULSE_SECONDS)
-                if await self._pulse():
+                # Asked twice, and the room in between: neither a stall of this process nor of the room is its death.
+                if await self._pulse() or not await self._echo() or await self._pulse():
                     alive = anyio.current_time()
-                elif not self._left() and await self._echo():
+                elif not self._left():
                     break
             tasks.cancel_scope.cancel()
         self._gone.add(self._sid)
@@ -159,22 +160,19 @@ class ServerLink(Link):
         return found is None or found.sid != self._sid
 
     async def _pulse(self) -> bool:
-        """Whether the avatar answers. Asked twice: a stall of this process must not count against it."""
-        for _ in range(2):
-            with anyio.move_on_after(PULSE_PATIENCE + 0.5):
-                try:
-                    await self._room.local_participant.perform_rpc(
-                        destination_identity=self.identity,
-                        method=PULSE_METHOD,
-                        payload=self._state(),
-                        response_timeout=PULSE_PATIENCE,
-                        max_round_trip_latency=PULSE_PATIENCE,
-                    )
-                except rtc.RpcError as error:
-                    if error.code not in _SILENCES:
-                        return True
-                    continue
-                return True
+        """Whether the avatar answers."""
+        with anyio.move_on_after(PULSE_PATIENCE + 0.5):
+            try:
+                await self._room.local_participant.perform_rpc(
+                    destination_identity=self.identity,
+                    method=PULSE_METHOD,
+                    payload=self._state(),
+                    response_timeout=PULSE_PATIENCE,
+                    max_round_trip_latency=PULSE_PATIENCE,
+                )
+            except rtc.RpcError as error:
+                return error.code not in _SILENCES
+            return True
         return False
 
     async def _echo(self) -> bool:

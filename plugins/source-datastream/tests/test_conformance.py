@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -38,7 +39,9 @@ class TestStreams(SourceKit):
             return found
 
         async def drive(source: AudioSource) -> None:
-            sender = rooms[made.index(source)].join("agent")
+            room = rooms[made.index(source)]
+            room.emit("local_track_subscribed", SimpleNamespace(kind=rtc.TrackKind.KIND_AUDIO))
+            sender = room.join("agent")
             for part in (SOUND[:15_000], SOUND[15_000:]):
                 stream, data = sender.stream(16_000, 2), part.tobytes()
                 for at in range(0, len(data), 4_801):

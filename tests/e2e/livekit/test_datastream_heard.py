@@ -20,7 +20,7 @@ from visavis.testing.livekit.fixtures import missing
 from visavis.testing.livekit.recording import Recording
 from visavis.testing.livekit.sender import Sender, speaking_to
 from visavis.testing.livekit.server import LiveKitMissing, LiveKitServer, executable
-from visavis.testing.livekit.viewer import watching
+from visavis.testing.livekit.viewer import Viewer, watching
 from visavis_source_datastream import DataStreamOptions, DataStreamSessionOptions
 from visavis_source_datastream.source import DataStreamSource
 from visavis_transport_livekit.options import LiveKitSessionOptions, LiveKitTransportOptions
@@ -66,6 +66,14 @@ def holds(seen: Recording, tone: float) -> bool:
     return bool(level.max(initial=0.0) > 0.2)
 
 
+async def until_heard(viewer: Viewer, tone: float) -> Recording:
+    """What the viewer has got once that tone has come through, or after 10 s."""
+    with anyio.move_on_after(10):
+        while not holds(await viewer.so_far(), tone):
+            await anyio.sleep(0.2)
+    return await viewer.stop()
+
+
 async def as_it_comes(sender: Sender) -> None:
     """Until the avatar is a participant: it has published nothing then."""
     while sender.avatar is None:
@@ -92,8 +100,7 @@ async def test_what_is_pushed_as_the_avatar_comes_is_heard_whole(livekit_server:
             async with avatar_in(livekit_server, room):
                 await pushed.wait()
                 assert (await sender.said[0].wait_finished()).position == 1.0
-                await anyio.sleep(0.7)
-                seen = await viewer.stop()
+                seen = await until_heard(viewer, 2_500)
         assert [holds(seen, tone) for tone in (1_500, 500, 2_500)] == [True] * 3
 
 
@@ -120,8 +127,7 @@ async def test_an_interrupt_is_heard(livekit_server: LiveKitServer, room_name: s
         said = await sender.say(marked(), RATE)
         assert (await said.wait_finished()).position == 1.0
         assert len(sender.started) == 2
-        await anyio.sleep(0.5)
-        seen = await viewer.stop()
+        seen = await until_heard(viewer, 2_500)
     assert [holds(seen, tone) for tone in (1_500, 500, 2_500)] == [True] * 3
     assert [holds(seen, tone) for tone in (3_500, 4_500)] == [False, False]
 

@@ -82,6 +82,7 @@ class Stay:
         """Join the room. Raises TransportError."""
         for event, listener in self._listeners:
             self._room.on(event, listener)
+        began = self._loop.time()
         if self._owned:
             await joining.join(self._room, self._where.url, self._token, self._options.join_timeout_s)
             if not self._room.local_participant.permissions.can_publish:
@@ -90,6 +91,7 @@ class Stay:
                 )
         elif not self._room.isconnected():
             raise TransportError("the room that the session was given is not connected", hint="connect it first")
+        self._context.metrics.observe("visavis_join_seconds", self._loop.time() - began)
         us = self._room.local_participant
         log.info(
             "session %s: joined the room %s as %s",

@@ -13,6 +13,11 @@ from visavis_transport_livekit.options import LiveKitTransportOptions, VideoCode
 PUBLISHING_SECONDS = 10.0
 """How long the server may take to accept a track."""
 
+SUBSCRIBING_SECONDS = 0.3
+"""How long those who are in the room may take to subscribe before anything is said: what nobody gets is lost."""
+PICTURE, SOUND = "avatar-video", "avatar-audio"
+"""The names of the tracks."""
+
 _CODECS = {
     VideoCodec.VP8: rtc.VideoCodec.VP8,
     VideoCodec.H264: rtc.VideoCodec.H264,
@@ -45,23 +50,27 @@ async def publish(
     options: LiveKitTransportOptions,
     video: tuple[VideoFormat, rtc.VideoSource],
     audio: tuple[AudioFormat, rtc.AudioSource],
-) -> list[str]:
-    """Publish picture, then sound; returns their sids. Clients hold back speech until they see the picture.
+) -> None:
+    """Publish sound and picture, and give those who are there a moment to subscribe.
 
-    Raises TransportError if the server does not accept one.
+    Clients speak as soon as they see the picture, so the sound goes first: by then it is being subscribed to. Raises
+    TransportError if the server does not accept one.
     """
-    picture = rtc.LocalVideoTrack.create_video_track("avatar-video", video[1])
-    sound = rtc.LocalAudioTrack.create_audio_track("avatar-audio", audio[1])
-    return [
-        await _publish(room, picture, video_options(options, video[0]), "picture"),
-        await _publish(room, sound, audio_options(options, audio[0]), "sound"),
-    ]
+    sound = rtc.LocalAudioTrack.create_audio_track(SOUND, audio[1])
+    picture = rtc.LocalVideoTrack.create_video_track(PICTURE, video[1])
+    heard = await _publish(room, sound, audio_options(options, audio[0]), "sound")
+    await _publish(room, picture, video_options(options, video[0]), "picture")
+    if room.remote_participants:
+        with anyio.move_on_after(SUBSCRIBING_SECONDS):
+            await heard.wait_for_subscription()
 
 
-async def _publish(room: rtc.Room, track: rtc.LocalTrack, options: rtc.TrackPublishOptions, what: str) -> str:
+async def _publish(
+    room: rtc.Room, track: rtc.LocalTrack, options: rtc.TrackPublishOptions, what: str
+) -> rtc.LocalTrackPublication:
     try:
         with anyio.fail_after(PUBLISHING_SECONDS):
-            publication = await room.local_participant.publish_track(track, options)
+            return await room.local_participant.publish_track(track, options)
     except TimeoutError:
         raise TransportError(
             f"the room {room.name} did not accept the avatar's {what} in {PUBLISHING_SECONDS:g} s",
@@ -73,11 +82,10 @@ async def _publish(room: rtc.Room, track: rtc.LocalTrack, options: rtc.TrackPubl
             f"the room {room.name} did not accept the avatar's {what}: {said[:200]}",
             hint="its token must grant canPublish for camera and microphone",
         ) from None
-    return str(publication.sid)
 
 
 async def unpublish(room: rtc.Room) -> None:
     """Take back the avatar's own tracks; others of the same participant stay."""
     for sid, publication in list(room.local_participant.track_publications.items()):
-        if publication.name in ("avatar-video", "avatar-audio"):
+        if publication.name in (PICTURE, SOUND):
             await room.local_participant.unpublish_track(sid)

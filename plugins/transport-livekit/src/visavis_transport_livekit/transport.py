@@ -102,8 +102,8 @@ class LiveKitTransportSession(TransportSession):
         self._video, self._audio = video, audio
         self._picture = Picture(video, self._context.metrics)
         self._voice = Voice(audio, self._options.lead_ms, self._options.most_lead_ms, self._context.metrics)
-        await self._publish()
         self._voice.start()
+        await self._publish()
 
     async def _publish(self) -> None:
         """The tracks, from the sources that are there: also after the room was entered anew."""

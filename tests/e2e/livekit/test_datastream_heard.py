@@ -69,7 +69,7 @@ def holds(seen: Recording, tone: float) -> bool:
 async def until_heard(viewer: Viewer, tone: float) -> Recording:
     """What the viewer has got once that tone has come through, or after 10 s."""
     with anyio.move_on_after(10):
-        while not holds(await viewer.so_far(), tone):
+        while not holds(await viewer.so_far(), tone):  # noqa: ASYNC110 - it is asked of another process
             await anyio.sleep(0.2)
     return await viewer.stop()
 

@@ -18,6 +18,7 @@ QUEUE_MS = 200
 PIECE_SECONDS = 0.02
 LEAD_IN_SECONDS = 0.1
 """Silence ahead of the first word: a receiver swallows the first moments of a new track."""
+PUBLISHED_SECONDS = 10.0
 SUBSCRIBED_SECONDS = 10.0
 """How long the first word waits for somebody to listen."""
 
@@ -47,13 +48,17 @@ class VoiceTrack(AudioOutput):  # type: ignore[misc]
         return self._publication
 
     async def publish(self) -> rtc.AudioSource:
-        """Publish the track and wait a while for a listener. Does nothing if it is published."""
+        """Publish the track and wait a while for a listener. Does nothing if it is published.
+
+        Raises TimeoutError if the room does not take it.
+        """
         if self._source is not None:
             return self._source
         source = rtc.AudioSource(self._rate, 1, queue_size_ms=QUEUE_MS)
         track = rtc.LocalAudioTrack.create_audio_track(self._name, source)
         options = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE)
-        self._publication = await self._room.local_participant.publish_track(track, options)
+        with anyio.fail_after(PUBLISHED_SECONDS):
+            self._publication = await self._room.local_participant.publish_track(track, options)
         with anyio.move_on_after(SUBSCRIBED_SECONDS) as scope:
             await self._publication.wait_for_subscription()
         if scope.cancelled_caught:

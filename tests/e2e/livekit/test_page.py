@@ -91,9 +91,8 @@ def status(page: Page, pattern: str) -> None:
 
 
 def until(page: Page, condition: str) -> None:
-    """Wait for a condition; Playwright's own way would evaluate a string, which the page's policy forbids."""
-    look = f"() => ({condition}) ? done() : setTimeout(look, 40)"
-    page.evaluate(f"() => new Promise((done) => {{ const look = {look}; look(); }})")
+    """Wait for a condition of the page."""
+    page.wait_for_function(f"() => {condition}", timeout=PATIENCE_MS)
 
 
 def beginning(path: Path, seconds: float) -> Path:

@@ -45,7 +45,7 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 async def test_every_file_is_served_under_a_strict_policy(serving: Serving) -> None:
-    async with serving() as http:
+    async with serving(host="192.0.2.1", api_keys=["a-key"]) as http:
         names = [name for name in files.FILES if not name.startswith("vendor/")]
         for path in ["/", *(f"/page/{name}" for name in names)]:
             got = await http.get(path)
@@ -57,6 +57,13 @@ async def test_every_file_is_served_under_a_strict_policy(serving: Serving) -> N
             assert "*" not in policy
             assert got.headers["x-content-type-options"] == "nosniff"
             assert got.text.strip()
+
+
+async def test_on_the_own_machine_tools_may_evaluate_in_the_page(serving: Serving) -> None:
+    async with serving() as http:
+        policy = (await http.get("/")).headers["content-security-policy"]
+    assert "script-src 'self' 'unsafe-eval'" in policy
+    assert "default-src 'none'" in policy
 
 
 async def test_a_browser_that_has_it_is_not_sent_it_again(serving: Serving) -> None:

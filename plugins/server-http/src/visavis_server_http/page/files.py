@@ -27,22 +27,20 @@ FILES: Final = {
 """All that is served, with its media type: a name that is not here does not exist."""
 
 # Everything comes from this server, but the media and the signals of whatever LiveKit server a user names.
-_POLICY: Final = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self' blob:",
-        "media-src 'self' blob:",
-        "connect-src 'self' ws: wss: http: https:",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-        "require-trusted-types-for 'script'",
-    )
+_POLICY: Final = (
+    "default-src 'none'",
+    "style-src 'self'",
+    "img-src 'self' blob:",
+    "media-src 'self' blob:",
+    "connect-src 'self' ws: wss: http: https:",
+    "base-uri 'none'",
+    "form-action 'none'",
+    "frame-ancestors 'none'",
 )
+_SCRIPTS: Final = ("script-src 'self'", "require-trusted-types-for 'script'")
+# Tools that drive a browser (Playwright's waits, say) evaluate strings in the page; on one's own machine they may.
+_SCRIPTS_AT_HOME: Final = ("script-src 'self' 'unsafe-eval'",)
 HEADERS: Final = {
-    "Content-Security-Policy": _POLICY,
     "Permissions-Policy": "microphone=(self), camera=(), geolocation=(), payment=(), usb=()",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
@@ -51,8 +49,11 @@ HEADERS: Final = {
 }
 
 
-async def send(request: Request, name: str) -> Response:
-    """One of FILES as a response; 304 if the browser holds it already. Raises ApiError 404."""
+async def send(request: Request, name: str, *, at_home: bool = False) -> Response:
+    """One of FILES as a response; 304 if the browser holds it already. Raises ApiError 404.
+
+    ``at_home``: the server is reached from this machine alone.
+    """
     kind = FILES.get(name)
     if kind is None:
         raise ApiError(404, "NOT_FOUND", "the page has no such file")
@@ -60,7 +61,8 @@ async def send(request: Request, name: str) -> Response:
     if data is None:
         raise ApiError(404, "PAGE_CLIENT_MISSING", f"LiveKit's client is not installed: run `{vendor.COMMAND}`")
     tag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
-    headers = {**HEADERS, "ETag": tag}
+    policy = "; ".join((*_POLICY, *(_SCRIPTS_AT_HOME if at_home else _SCRIPTS)))
+    headers = {**HEADERS, "Content-Security-Policy": policy, "ETag": tag}
     if tag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
     return Response(data, media_type=kind, headers=headers)

@@ -15,6 +15,7 @@ from visavis import workers
 from visavis.errors import AvatarError
 from visavis.hvia import Hvia
 
+from visavis_server_http.addresses import is_loopback
 from visavis_server_http.desk import Desk
 from visavis_server_http.errors import ApiError, from_avatar
 from visavis_server_http.openapi import About, route
@@ -120,15 +121,16 @@ class Page:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        self._at_home = is_loopback(desk.settings.host)
         self._stills: OrderedDict[str, bytes] = OrderedDict()
 
     async def index(self, request: Request) -> Response:
         """Try the avatars in a browser."""
-        return await files.send(request, "index.html")
+        return await files.send(request, "index.html", at_home=self._at_home)
 
     async def file(self, request: Request) -> Response:
         """Scripts, style and LiveKit's client."""
-        return await files.send(request, request.path_params["name"])
+        return await files.send(request, request.path_params["name"], at_home=self._at_home)
 
     async def facts(self, request: Request) -> Response:
         """No secret is among it, so anyone may ask."""

@@ -380,10 +380,10 @@ def test_late_frames_close_the_door_for_a_while() -> None:
     tally = Tally()
     admission, fixed = Admission("auto", cost(0.001), tally, cores=2), Admission(50, cost(0.001), tally)
     for n in range(250):
-        tally.add(n / 25, late=n % 50 == 0)
-    assert tally.recent(9.9) == (250, 5)
+        tally.add(n / 25, late=n % 8 == 0)
+    assert tally.recent(9.9) == (250, 32)
     said = admission.capacity(1, 0, 9.9)
-    assert said.problem == "2.0 % of the frames of the last ten seconds were late"
+    assert said.problem == "12.8 % of the frames of the last ten seconds were late"
     assert said.retry_after > 5
     assert fixed.capacity(1, 0, 9.9).problem is None
     assert admission.capacity(0, 0, 9.9).problem is None  # whose frames would be late?

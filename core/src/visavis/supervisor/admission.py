@@ -18,7 +18,9 @@ TRANSPORT_COST: Final = 0.12
 LEAST_COST: Final = 0.03
 MEASURED_AFTER: Final = 20.0
 """Seconds of sessions after which that cost counts as measured."""
-LATE_SHARE: Final = 0.01
+LATE_SHARE: Final = 0.1
+"""Late frames among recent ones beyond which it is full. A session that starts, or a neighbour's burst, makes a few in a
+hundred late; a process that has taken on too much is late with every fourth and more (both measured)."""
 LATE_OF: Final = 200
 """Fewer recent frames than these say nothing."""
 RETRY_AFTER: Final = 5.0
@@ -37,7 +39,7 @@ class Admission:
 
     ``most`` is a number, or "auto": then as many as could all talk at once. A session is reckoned with its pictures
     (measured, ``fps`` a second) and with what else the process spends for it (measured too, once sessions have run).
-    Under "auto" nobody is taken on either while more than one recent frame in a hundred was late.
+    Under "auto" nobody is taken on either while more than one recent frame in ten was late.
     """
 
     def __init__(self, most: int | Literal["auto"], cost: StepCost, tally: Tally, *, cores: int | None = None) -> None:

@@ -19,8 +19,8 @@ LEAST_COST: Final = 0.03
 MEASURED_AFTER: Final = 20.0
 """Seconds of sessions after which that cost counts as measured."""
 LATE_SHARE: Final = 0.1
-"""Late frames among recent ones beyond which it is full. A session that starts, or a neighbour's burst, makes a few in a
-hundred late; a process that has taken on too much is late with every fourth and more (both measured)."""
+"""The share of late frames among recent ones beyond which it is full. A session that starts, or a neighbour's burst, makes
+a few late; a process that had taken on too much was seen to be late with every fifth and more."""
 LATE_OF: Final = 200
 """Fewer recent frames than these say nothing."""
 RETRY_AFTER: Final = 5.0

@@ -19,8 +19,8 @@ LEAST_COST: Final = 0.03
 MEASURED_AFTER: Final = 20.0
 """Seconds of sessions after which that cost counts as measured."""
 LATE_SHARE: Final = 0.1
-"""The share of late frames among recent ones beyond which it is full. A session that starts, or a neighbour's burst, makes
-a few late; a process that had taken on too much was seen to be late with every fifth and more."""
+"""The share of late frames among recent ones beyond which it is full. A session that starts, or a neighbour's burst,
+makes a few late; a process that had taken on too much was seen to be late with every fifth and more."""
 LATE_OF: Final = 200
 """Fewer recent frames than these say nothing."""
 RETRY_AFTER: Final = 5.0

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,9 @@ from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 from visavis.errors import AvatarError, AvatarInvalid, RendererError
 from visavis.graphs1 import Graphs1Avatar, Graphs1Renderer, Graphs1Session, Tensors
+from visavis.graphs1.weights import Weights, hardly_differ
 from visavis.hvia import ARKIT_52, open_hvia, write_hvia
-from visavis.interfaces.renderer import RenderInput
+from visavis.interfaces.renderer import RenderInput, RenderSession
 from visavis.media import VideoFormat, VideoFrame
 from visavis.metrics import MemoryMetrics
 from visavis.testing.tiny import tiny_avatar
@@ -144,6 +146,45 @@ def test_idle_comes_smoothly_to_rest_and_does_not_listen(renderer: ReferenceRend
     assert len(motion.rows) == heard
     assert opened[-1] > closing[0] > 0
     assert closing[2:] == [0, 0]
+
+
+def pictures(renderer: ReferenceRenderer, session: RenderSession, inputs: list[RenderInput]) -> list[VideoFrame]:
+    return [frame for given in inputs if (frame := renderer.step([session], [given])[0]) is not None]
+
+
+def test_at_rest_a_picture_stands_for_two_where_nothing_moved(
+    renderer: ReferenceRenderer, avatar: Graphs1Avatar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Weights, "still", lambda self, at: True)
+    session = avatar.open()
+    shown = pictures(renderer, session, [IDLE] * 12)
+    assert session.base_frame == 12 % len(session.weights.spots)  # time passes all the same
+    again = [a is b for a, b in pairwise(shown)]
+    assert again.count(True) >= 4
+    assert (True, True) not in set(pairwise(again))  # never three
+    spoken = pictures(renderer, session, [RenderInput(loud(0.3, seed)) for seed in range(6)])
+    assert len({id(frame) for frame in spoken}) == 6
+
+
+def test_at_rest_what_moved_is_drawn(
+    renderer: ReferenceRenderer, avatar: Graphs1Avatar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Weights, "still", lambda self, at: False)
+    shown = pictures(renderer, avatar.open(), [IDLE] * 12)
+    assert not any(a is b for a, b in pairwise(shown))
+
+
+def test_what_hardly_differs() -> None:
+    frame = np.random.default_rng(3).integers(40, 200, (64, 64), dtype=np.uint8)
+    other = frame.copy()
+    other[20:30, 20:30] ^= 64
+    luma = np.stack([frame, frame, other])
+    still, moved = (SimpleNamespace(affine=np.array([[1, 0, x], [0, 1, 4.0]])) for x in (4.0, 4.5))
+    nothing: list[Any] = [still, still, still]
+    assert hardly_differ(luma, nothing, 1, (32, 32))
+    assert not hardly_differ(luma, nothing, 2, (32, 32))
+    swayed: list[Any] = [still, moved, moved]
+    assert not hardly_differ(luma, swayed, 1, (32, 32))
 
 
 def test_what_was_said_long_ago_does_not_matter(renderer: ReferenceRenderer, avatar: Graphs1Avatar) -> None:

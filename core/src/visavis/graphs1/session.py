@@ -43,6 +43,8 @@ class Graphs1Session(RenderSession):
         self._to_rest = max(1, round(TO_REST * fps))
         self._speaking = False
         self._at = 0
+        self._picture: VideoFrame | None = None
+        self._kept = False
         self._behaviours: Behaviours | None = None
         if manifest.motion.profile == "arkit-52":
             self._behaviours = Behaviours(manifest.motion.coefficients, fps, f"{weights.digest}/{seed}")
@@ -139,14 +141,37 @@ class Graphs1Session(RenderSession):
         """This step's picture; the next one stands on the next base frame."""
         if self._region is None:
             raise RuntimeError("paint comes after give_region")
-        weights, at = self.weights, self._at
+        kept = self._may_keep()
+        if kept is None:
+            return self._lay()
+        self._kept = True
+        self._pass()
+        return kept
+
+    def _pass(self) -> int:
+        """Time passes by one frame; returns the base frame that it left."""
+        at, self._at = self._at, (self._at + 1) % len(self.weights.spots)
         self._held += 1
+        return at
+
+    def _lay(self) -> VideoFrame:
+        weights, region = self.weights, self._region
+        assert region is not None
+        at, self._kept = self._pass(), False
         with weights.timer("compose"):
-            data = weights.compositor.lay(weights.frames[at], weights.spots[at], self._region)
-        self._at = (at + 1) % len(weights.spots)
+            data = weights.compositor.lay(weights.frames[at], weights.spots[at], region)
         video = weights.format.video
         alpha = None if weights.mattes is None else weights.mattes[at]
-        return VideoFrame(video.width, video.height, data, alpha)
+        self._picture = VideoFrame(video.width, video.height, data, alpha)
+        return self._picture
+
+    def _may_keep(self) -> VideoFrame | None:
+        """The last picture, where a face at rest has not moved so far that it could be seen: once, then a new one.
+
+        Laying the region and encoding what comes of it are most of what an idle session costs.
+        """
+        same_face = self._held > 0 and not self._speaking and not self._kept
+        return self._picture if same_face and self.weights.still(self._at) else None
 
     def draw_expression(self, coefficients: NDArray[np.float32], *, behaviours: bool = False) -> VideoFrame:
         """Draw coefficients ``[E]`` that did not come from the motion graph: an oracle's, a puppeteer's, a test's.
@@ -161,7 +186,7 @@ class Graphs1Session(RenderSession):
         self._show(face, behaviours=behaviours)
         if (wanted := self.wants_region) is not None:
             self.give_region(self.weights.draw([wanted], [self._at])[0])
-        return self.paint()
+        return self._lay()
 
     def reset(self) -> None:
         """After an interrupt: forget the sound heard; keep the pose, and leave what the face held."""

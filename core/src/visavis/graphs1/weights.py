@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Final, Literal
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -37,6 +38,12 @@ def format_of(avatar: Hvia) -> RenderFormat:
     )
 
 
+STILL_PIXELS: Final = 0.35
+"""A sway by less than this between two pictures is not seen: a third of a pixel, eight pixels a second."""
+STILL_LEVELS: Final = 8
+"""Nor is a change of the mean of 16x16 pixels' differences by less than this, of 255: what sways so has edges."""
+
+
 class Weights:
     """What all sessions of an avatar share. Safe to use from several threads."""
 
@@ -54,6 +61,7 @@ class Weights:
         self.poses: NDArray[np.float64] = placement.pose
         self.spots: list[Spot] = spots_of(placement)
         self.frames: Plane = _clip(avatar, clip, clip.video, "i420", cache)
+        self._still: dict[int, bool] = {}
         self.mattes: Plane | None = None
         if clip.matte is not None:
             self.mattes = _clip(avatar, clip, clip.matte, "matte", cache)
@@ -100,6 +108,15 @@ class Weights:
             for row in range(batch)
         ]
 
+    def still(self, at: int) -> bool:
+        """Whether base frame ``at`` can hardly be told from the one before: a face at rest may stand on either."""
+        known = self._still.get(at)
+        if known is None:
+            face = self.manifest.face
+            luma = self.frames[:, : self.manifest.video.height]
+            known = self._still[at] = hardly_differ(luma, self.spots, at, (face.width, face.height))
+        return known
+
     def close(self) -> None:
         """Let go of both graphs."""
         self._motion.close()
@@ -120,6 +137,19 @@ class Weights:
         expression, _ = self.move([zeros[0]], [zeros[1]])
         region = self.draw([expression[0, 0]], [0])[0]
         self.compositor.lay(self.frames[0], self.spots[0], region)
+
+
+def hardly_differ(luma: Plane, spots: Sequence[Spot], at: int, region: tuple[int, int]) -> bool:
+    """Whether face and clip moved by less than STILL_PIXELS and STILL_LEVELS from frame ``at - 1`` to ``at``.
+
+    ``luma`` is ``[frames, height, width]``, ``region`` the face region's width and height.
+    """
+    corners = np.array([(x, y, 1.0) for x in (0, region[0]) for y in (0, region[1])]).T
+    if np.abs((spots[at].affine - spots[at - 1].affine) @ corners).max() > STILL_PIXELS:
+        return False
+    change = cv2.absdiff(np.asarray(luma[at - 1]), np.asarray(luma[at]))
+    size = max(1, change.shape[1] // 16), max(1, change.shape[0] // 16)
+    return int(cv2.resize(change, size, interpolation=cv2.INTER_AREA).max()) <= STILL_LEVELS
 
 
 def _clip(avatar: Hvia, clip: Clip, member: str, kind: Literal["i420", "matte"], cache: Path | None) -> Plane:

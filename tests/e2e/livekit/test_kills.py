@@ -1,7 +1,7 @@
 """Processes killed with SIGKILL and a network that is gone: each session ends or recovers, and none is left behind.
 
-As the transport documents it: an avatar leaves three seconds after its agent has; without an agent of its own it stays
-for whoever speaks next; a lost room is joined again for half a minute.
+As the transport documents it: an avatar leaves three seconds after its agent has, and notices by itself that it was
+killed; without an agent of its own it stays for whoever speaks next; a lost room is joined again for half a minute.
 """
 
 from __future__ import annotations
@@ -121,9 +121,9 @@ async def agent_killed(server: LiveKitServer, serving: Any, room: str) -> None:
         async with talker(server, server.token("agent", room, agent=True), 60.0) as process:
             await viewer.until("sound", of="avatar")
             process.kill()
-            # LiveKit itself takes some twenty seconds to believe it.
-            await viewer.until("left", of="agent", timeout=60)
-            await viewer.until("left", of="avatar")
+            # LiveKit itself takes some twenty seconds to believe it; the avatar, which asks the agent, is gone before.
+            await viewer.until("left", of="avatar", timeout=60)
+            assert not [e for e in viewer.events if e["event"] == "left" and e["identity"] == "agent"]
     told = await ended(serving, session_id)
     assert (told["status"], told["error"]) == ("completed", None)
     assert "agent" in told["reason"]

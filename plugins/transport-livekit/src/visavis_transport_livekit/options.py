@@ -41,6 +41,8 @@ class LiveKitTransportOptions(ComponentConfig):
     """Seconds in which a room must have been joined."""
     agent_grace_s: float = Field(default=3.0, ge=0, le=3600)
     """Seconds after which the avatar leaves once the agent that it serves has left and not come back."""
+    pulse_s: float | None = Field(default=2.0, ge=0.5, le=60)
+    """Seconds between two calls to the agent: LiveKit itself notices only after 20 s that it was killed. null: none."""
     empty_grace_s: float | None = Field(default=60.0, ge=0, le=86_400)
     """Seconds after which the avatar leaves a room where nobody is, or its agent never came. null: it stays."""
     rejoin_timeout_s: float = Field(default=30.0, ge=0, le=600)

@@ -66,6 +66,14 @@ class Presence:
         """Until then nobody is missed: the room is lost, or the others have lost it too."""
         self._excused = until
 
+    def excused(self, now: float) -> bool:
+        """Whether nobody is missed at the moment."""
+        return now < self._excused
+
+    def __contains__(self, identity: object) -> bool:
+        """Whether somebody of that identity is there."""
+        return identity in self._others
+
     def due(self) -> float | None:
         """When the avatar leaves if nobody comes; None if somebody is there."""
         times = [time for time, _ in self._claims()]

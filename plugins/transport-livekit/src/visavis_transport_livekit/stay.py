@@ -16,6 +16,7 @@ from visavis_transport_livekit import joining, reentry, tracks
 from visavis_transport_livekit import token as tokens
 from visavis_transport_livekit.options import LiveKitSessionOptions, LiveKitTransportOptions
 from visavis_transport_livekit.presence import ON_BEHALF, Other, Presence
+from visavis_transport_livekit.pulse import Pulse, RoomLine
 
 log = logging.getLogger("visavis.transport.livekit")
 
@@ -34,9 +35,9 @@ _FINAL: Final = {
     rtc.DisconnectReason.CLIENT_INITIATED: "the room was left",
 }
 """Ends that are somebody's will: not to be undone by joining again."""
+_HUMAN: Final = (rtc.ParticipantKind.PARTICIPANT_KIND_STANDARD, rtc.ParticipantKind.PARTICIPANT_KIND_SIP)
 _COMPANY: Final = (
-    rtc.ParticipantKind.PARTICIPANT_KIND_STANDARD,
-    rtc.ParticipantKind.PARTICIPANT_KIND_SIP,
+    *_HUMAN,
     rtc.ParticipantKind.PARTICIPANT_KIND_AGENT,
     rtc.ParticipantKind.PARTICIPANT_KIND_CONNECTOR,
     rtc.ParticipantKind.PARTICIPANT_KIND_BRIDGE,
@@ -61,6 +62,7 @@ class Stay:
         self._loop = asyncio.get_running_loop()
         self._token = where.token.get_secret_value()
         self._presence: Presence | None = None
+        self._pulse: Pulse | None = None
         self._facts: dict[str, str] = {}
         self._reason = ""
         self._rejoining = False
@@ -114,6 +116,11 @@ class Stay:
         if agent and ON_BEHALF not in self._room.local_participant.attributes:
             self._spawn(self.announce({ON_BEHALF: agent}))
         self._spawn(self._watch_presence())
+        if options.pulse_s is not None and agent not in ("", self._room.local_participant.identity):
+            line = RoomLine(self._room, agent)
+            judges = self._hears
+            self._pulse = Pulse(line, options.pulse_s, judges=judges, found=self._found, lost=self._lost)
+            self._spawn(self._pulse.feel())
 
     # -- who is there
 
@@ -130,13 +137,40 @@ class Stay:
                 await self._change.wait()
 
     def _came(self, participant: rtc.RemoteParticipant) -> None:
+        if participant.kind in _HUMAN and not participant.attributes.get(ON_BEHALF):
+            self._context.sign_of_life()
         if self._presence is not None:
             self._presence.came(_other(participant))
             self._change.set()
 
     def _went(self, participant: rtc.RemoteParticipant) -> None:
         if self._presence is not None:
+            if self._pulse is not None and participant.identity == self._presence.agent:
+                self._pulse.departed()
             self._presence.went(participant.identity, self._loop.time())
+            self._change.set()
+
+    def _hears(self) -> bool:
+        """Whether the room is there, as far as is known, and the others had time to come back to it."""
+        if self._presence is None or self._rejoining or not self._room.isconnected():
+            return False
+        return not self._presence.excused(self._loop.time())
+
+    def _found(self) -> None:
+        """The agent has answered: it is there even if the room does not list it, or was taken for dead."""
+        presence = self._presence
+        if presence is not None and presence.agent not in presence:
+            there = self._room.remote_participants.get(presence.agent)
+            presence.came(Other(presence.agent) if there is None else _other(there))
+            self._change.set()
+
+    def _lost(self, since: float) -> None:
+        """The agent has not answered since then, though the room does."""
+        presence = self._presence
+        if presence is not None and presence.agent in presence:
+            log.warning("session %s: its agent %s does not answer", self._context.session_id, presence.agent)
+            self._context.metrics.count("visavis_agent_silences_total")
+            presence.went(presence.agent, since)
             self._change.set()
 
     # -- connections lost and found

@@ -88,9 +88,22 @@ async def settled(seconds: float) -> None:
 
 
 async def leave(room: rtc.Room) -> None:
-    """Disconnect, if it is connected."""
-    with anyio.move_on_after(PARTING_SECONDS, shield=True):
-        await room.disconnect()
+    """Disconnect, if it is connected; never fails.
+
+    In a task of its own: the SDK waits for one of its tasks, whose cancellation would look like ours, and ours must not
+    reach it.
+    """
+    leaving = asyncio.ensure_future(room.disconnect())
+    _STRAYS.add(leaving)
+    leaving.add_done_callback(_parted)
+    with anyio.CancelScope(shield=True):
+        await asyncio.wait([leaving], timeout=PARTING_SECONDS)
+
+
+def _parted(leaving: asyncio.Future[None]) -> None:
+    _STRAYS.discard(leaving)
+    if not leaving.cancelled() and (error := leaving.exception()) is not None:
+        log.debug("leaving a room failed: %s", type(error).__name__)
 
 
 def place(url: str) -> str:

@@ -7,6 +7,7 @@ import gc
 import logging
 import os
 import re
+from typing import Any
 
 import anyio
 import pytest
@@ -80,6 +81,29 @@ async def test_other_codecs_by_configuration(livekit_server: LiveKitServer, room
         assert participant is not None
         kinds = {t.mime_type.lower() for t in participant.track_publications.values()}
         assert f"video/{codec}" in kinds
+
+
+async def test_publishing_that_is_given_up_can_be_taken_back(
+    livekit_server: LiveKitServer, room_name: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = anyio.Event()
+    publish_track = rtc.LocalParticipant.publish_track
+
+    async def publishing(us: rtc.LocalParticipant, *arguments: Any) -> rtc.LocalTrackPublication:
+        asked.set()
+        return await publish_track(us, *arguments)
+
+    monkeypatch.setattr(rtc.LocalParticipant, "publish_track", publishing)
+    async with guest_in(livekit_server, room_name) as guest:
+        async with avatar_in(livekit_server, room_name) as avatar:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(avatar.publish)
+                await asked.wait()
+                tasks.cancel_scope.cancel()
+            names = [p.name for p in avatar.room.local_participant.track_publications.values()]
+            assert names == ["avatar-audio"]
+        await guest.until(lambda: guest.seen() is None)
+    assert not [record for record in caplog.records if "user callback" in record.getMessage()]
 
 
 async def test_it_says_for_whom_it_speaks_where_the_token_does_not(

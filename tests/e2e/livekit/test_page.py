@@ -176,6 +176,7 @@ def test_through_the_room_with_interrupts_and_the_microphone(
     expect(page.locator("#badge")).to_have_text("Mira speaks", timeout=PATIENCE_MS)
     page.get_by_role("button", name="Interrupt").click()
     status(page, r"^Interrupted after [0-8]\.\d s")
+    expect(page.locator("#badge")).to_have_text("Mira is here", timeout=PATIENCE_MS)  # the meter has come to rest
     page.get_by_role("button", name="Microphone").click()
     status(page, "Mira says what you say")
     expect(page.locator("#badge")).to_have_text("Mira speaks", timeout=PATIENCE_MS)

@@ -10,6 +10,7 @@ import anyio
 from livekit import rtc
 from visavis.errors import TransportError
 
+from visavis_transport_livekit import reentry
 from visavis_transport_livekit import token as tokens
 
 log = logging.getLogger("visavis.transport.livekit")
@@ -93,11 +94,16 @@ async def leave(room: rtc.Room) -> None:
     In a task of its own: the SDK waits for one of its tasks, whose cancellation would look like ours, and ours must not
     reach it.
     """
-    leaving = asyncio.ensure_future(room.disconnect())
+    leaving = asyncio.ensure_future(_part(room))
     _STRAYS.add(leaving)
     leaving.add_done_callback(_parted)
     with anyio.CancelScope(shield=True):
         await asyncio.wait([leaving], timeout=PARTING_SECONDS)
+
+
+async def _part(room: rtc.Room) -> None:
+    await room.disconnect()
+    await reentry.stop_listening(room)  # where the server ended it, the SDK does not
 
 
 def _parted(leaving: asyncio.Future[None]) -> None:

@@ -1,16 +1,33 @@
 """Entering a room anew with the same ``rtc.Room``, after the SDK has given up reconnecting.
 
 Sources hold that object: their stream handlers and event listeners hang on it and survive. What does not is done here:
-RPC methods belong to the participant, which is a new one; the SDK's list of the others is of the old connection.
-The SDK has no public name for these three, so each is looked up with a fallback.
+RPC methods belong to the participant, which is a new one; the SDK's list of the others is of the old connection; and of
+a connection that the other side ended, it keeps the queue of events, which then grows for as long as the process lives.
+The SDK has no public name for these, so each is looked up with a fallback.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from livekit import rtc
+from livekit.rtc._ffi_client import FfiClient
+
+LISTENING_SECONDS: Final = 1.0
+"""How long the SDK may take to hear the last event of a connection that is over."""
+
+
+async def stop_listening(room: rtc.Room) -> None:
+    """End what the SDK still does for a connection that is over: the next one's events must not reach it."""
+    listening, queue = getattr(room, "_task", None), getattr(room, "_ffi_queue", None)
+    if isinstance(listening, asyncio.Task) and not listening.done():
+        await asyncio.wait([listening], timeout=LISTENING_SECONDS)
+        listening.cancel()
+        await asyncio.wait([listening])
+    if queue is not None:
+        FfiClient.instance.queue.unsubscribe(queue)
 
 
 def newest_token(room: rtc.Room, given: str) -> str:

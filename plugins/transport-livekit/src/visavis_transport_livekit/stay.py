@@ -225,6 +225,7 @@ class Stay:
         token = reentry.newest_token(self._room, self._token)
         end = self._loop.time() + self._options.rejoin_timeout_s
         said = why.lower()
+        await reentry.stop_listening(self._room)
         while (left := end - self._loop.time()) > 0:
             reentry.forget_others(self._room)
             try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import anyio
 from livekit import rtc
 from visavis.errors import TransportError
@@ -13,6 +15,8 @@ from visavis_transport_livekit.options import LiveKitTransportOptions, VideoCode
 PUBLISHING_SECONDS = 10.0
 """How long the server may take to accept a track."""
 
+SETTLING_SECONDS = 2.0
+"""How long publishing that was given up may still take."""
 SUBSCRIBING_SECONDS = 0.3
 """How long those who are in the room may take to subscribe before anything is said: what nobody gets is lost."""
 PICTURE, SOUND = "avatar-video", "avatar-audio"
@@ -68,9 +72,10 @@ async def publish(
 async def _publish(
     room: rtc.Room, track: rtc.LocalTrack, options: rtc.TrackPublishOptions, what: str
 ) -> rtc.LocalTrackPublication:
+    publishing = asyncio.ensure_future(room.local_participant.publish_track(track, options))
     try:
         with anyio.fail_after(PUBLISHING_SECONDS):
-            return await room.local_participant.publish_track(track, options)
+            return await asyncio.shield(publishing)
     except TimeoutError:
         raise TransportError(
             f"the room {room.name} did not accept the avatar's {what} in {PUBLISHING_SECONDS:g} s",
@@ -82,6 +87,23 @@ async def _publish(
             f"the room {room.name} did not accept the avatar's {what}: {said[:200]}",
             hint="its token must grant canPublish for camera and microphone",
         ) from None
+    finally:
+        await _settle(publishing)
+
+
+async def _settle(publishing: asyncio.Future[rtc.LocalTrackPublication]) -> None:
+    """Let what was given up come to its end.
+
+    The SDK cannot stop publishing. Cancelled, it does not know the track that the server then tells of: it could not be
+    taken back, and the SDK logs a traceback.
+    """
+    if publishing.done():
+        return
+    with anyio.CancelScope(shield=True):
+        await asyncio.wait([publishing], timeout=SETTLING_SECONDS)
+    publishing.cancel()
+    if publishing.done() and not publishing.cancelled():
+        publishing.exception()  # whoever wanted the track has left
 
 
 async def unpublish(room: rtc.Room) -> None:

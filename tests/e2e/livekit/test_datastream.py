@@ -300,7 +300,7 @@ async def test_livekits_own_audio_output(livekit_server: LiveKitServer, room_nam
             output.clear_buffer()
             cut = await output.wait_for_playout()
             assert cut.interrupted
-            assert 0 < cut.playback_position < 3
+            assert 0 < cut.playback_position < 30
             await capture(0.5)
             await capture(0.25)
             assert (await output.wait_for_playout()).playback_position == 0.25

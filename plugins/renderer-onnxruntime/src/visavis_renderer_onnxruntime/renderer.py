@@ -106,6 +106,8 @@ class OnnxRuntimeExecutor:
         self.provider = wanted
         self._session: Any = session
         self._outputs = [output.name for output in session.get_outputs()]
+        self.inputs = session.get_inputs()
+        """What it takes: each with a name, a type and a shape whose first dimension is the batch."""
 
     def run(self, feeds: Tensors) -> Tensors:
         """Execute the graph."""
@@ -117,7 +119,7 @@ class OnnxRuntimeExecutor:
         """Execute the graph for a batch of one, on zeros: what a call costs does not depend on the numbers."""
         zeros = {
             end.name: np.zeros((1, *end.shape[1:]), np.uint8 if "uint8" in end.type else np.float32)
-            for end in self._session.get_inputs()
+            for end in self.inputs
         }
         self.run(zeros)
 

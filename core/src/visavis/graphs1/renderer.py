@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import cv2
 
 from visavis.errors import RendererError
-from visavis.graphs1.avatar import Graphs1Avatar, Shared
+from visavis.graphs1.avatar import Graphs1Avatar
 from visavis.graphs1.executor import GraphExecutor
+from visavis.graphs1.graphs import FaceGraph, MotionGraph
+from visavis.graphs1.motion import Vector
 from visavis.graphs1.session import Graphs1Session
+from visavis.graphs1.sharing import Sharing
 from visavis.graphs1.weights import Weights
-from visavis.hvia import Hvia
-from visavis.hvia.graphs import load_graphs
+from visavis.hvia import Hvia, Precision
+from visavis.hvia.graphs import CheckedGraph, GraphOffer, Which, graph_name, load_graphs
 from visavis.interfaces.renderer import Renderer, RenderInput, RenderSession
 from visavis.media import VideoFrame
 from visavis.metrics import Metrics, NoMetrics
@@ -47,8 +50,9 @@ class Graphs1Renderer(Renderer):
         self.metrics: Metrics = metrics or NoMetrics()
         self._packs = tuple(packs)
         self._cache = cache
-        self._lock = threading.Lock()
-        self._loaded: dict[str, Shared] = {}
+        self._weights: Sharing[Weights] = Sharing()
+        self._motions: Sharing[MotionGraph] = Sharing()
+        self._faces: Sharing[FaceGraph] = Sharing()
 
     @abstractmethod
     def make_executor(self, model: bytes, *, name: str) -> GraphExecutor:
@@ -63,51 +67,49 @@ class Graphs1Renderer(Renderer):
         if avatar.manifest.engine not in self.engines:
             said = f"it needs the engine {avatar.manifest.engine!r}, which this renderer does not read"
             raise avatar.fault(said, hint="`visavis plugins` lists the renderers")
-        with self._lock:
-            shared = self._loaded.get(avatar.digest)
-            if shared is None:
-                shared = Shared(self._loaded, avatar.digest, self._lock)
-                self._loaded[avatar.digest] = shared
-            shared.users += 1
-        try:
-            with shared.loading:
-                if shared.weights is None:
-                    shared.weights = self._weights(avatar)
-                return Graphs1Avatar(shared, shared.weights)
-        except BaseException:
-            shared.leave()
-            raise
+        return Graphs1Avatar(self._weights.take(avatar.digest, lambda: self._load(avatar)))
 
-    def _weights(self, avatar: Hvia) -> Weights:
-        graphs = load_graphs(avatar, packs=self._packs)
+    def prefer(self, offer: GraphOffer) -> Precision:
+        """Which of the precisions that a graph comes in is executed: ``fp32``, unless a subclass says otherwise."""
+        return "fp32"
+
+    def _load(self, avatar: Hvia) -> Weights:
+        graphs = load_graphs(avatar, packs=self._packs, choose=self.prefer)
         with ExitStack() as undo:
-            motion = self._executor(avatar, graphs.motion.data, "motion")
+            motion = self._motions.take(graphs.motion.sha256, partial(self._motion, avatar, graphs.motion))
             undo.callback(motion.close)
-            face = self._executor(avatar, graphs.face.data, "face")
+            face = self._faces.take(graphs.face.sha256, partial(self._face, avatar, graphs.face))
             undo.callback(face.close)
             weights = Weights(avatar, motion, face, self._timed, self._cache)
             undo.pop_all()
         return weights
 
-    def _executor(self, avatar: Hvia, model: bytes, which: str) -> GraphExecutor:
+    def _motion(self, avatar: Hvia, graph: CheckedGraph) -> MotionGraph:
+        executor = self._executor(avatar, graph, "motion")
+        return MotionGraph(executor, graph.precision, avatar.manifest.motion, self._timed)
+
+    def _face(self, avatar: Hvia, graph: CheckedGraph) -> FaceGraph:
+        executor = self._executor(avatar, graph, "face")
+        return FaceGraph(executor, graph.precision, avatar.manifest.face, self._timed)
+
+    def _executor(self, avatar: Hvia, graph: CheckedGraph, which: Which) -> GraphExecutor:
         try:
-            return self.make_executor(model, name=f"{avatar.id}/{which}")
+            return self.make_executor(graph.data, name=f"{avatar.id}/{which}")
         except RendererError:
             raise
         except Exception as error:  # an engine may raise anything; its words travel with the cause
-            said = " ".join(str(error).split())
-            raise RendererError(f"{avatar.path.name}: the engine refuses its {which} graph: {said}") from error
+            said, what = " ".join(str(error).split()), graph_name(which, graph.precision)
+            raise RendererError(f"{avatar.path.name}: the engine refuses its {what}: {said}") from error
 
     def step(self, sessions: Sequence[RenderSession], inputs: Sequence[RenderInput]) -> list[VideoFrame | None]:
         """One tick for every session; see :meth:`visavis.interfaces.renderer.Renderer.step`."""
         own = self._own(sessions)
         if not own:
             return []
-        weights = own[0].weights
         rows = list(zip(own, inputs, strict=True))
-        self._move(weights, rows)
+        self._move(rows)
         drawing = [session.advance(given) for session, given in rows]
-        self._draw(weights, [session for session, draws in zip(own, drawing, strict=True) if draws])
+        self._draw([session for session, draws in zip(own, drawing, strict=True) if draws])
         return [session.paint() if draws else None for session, draws in zip(own, drawing, strict=True)]
 
     def _own(self, sessions: Sequence[RenderSession]) -> list[Graphs1Session]:
@@ -116,30 +118,42 @@ class Graphs1Renderer(Renderer):
         own = [session for session in sessions if isinstance(session, Graphs1Session)]
         if len(own) != len(sessions) or len({id(session) for session in own}) != len(own):
             raise ValueError("a step takes each of this renderer's sessions once, and no others")
-        if len({id(session.weights) for session in own}) > 1:
+        if len({session.weights.batch_key for session in own}) > 1:
             raise ValueError("the sessions of a step must share one batch key")
         for session in own:
             session.check_open()
         return own
 
     @staticmethod
-    def _move(weights: Weights, rows: Sequence[tuple[Graphs1Session, RenderInput]]) -> None:
+    def _move(rows: Sequence[tuple[Graphs1Session, RenderInput]]) -> None:
         calls = [(session, sound) for session, given in rows if (sound := session.hear(given)) is not None]
         if not calls:
             return
-        expressions, states = weights.move([sound for _, sound in calls], [session.state for session, _ in calls])
-        for row, (session, _) in enumerate(calls):
+        sessions = [session for session, _ in calls]
+        expressions, states = sessions[0].weights.motion.move(
+            [sound for _, sound in calls], [session.state for session in sessions], [s.weights.where for s in sessions]
+        )
+        for row, session in enumerate(sessions):
             # A copy: a view would keep the whole batch's memory for as long as this session's state lives.
             session.take(expressions[row].copy(), states[row].copy())
 
     @staticmethod
-    def _draw(weights: Weights, sessions: Sequence[Graphs1Session]) -> None:
-        wanting = [(session, wanted) for session in sessions if (wanted := session.wants_region) is not None]
-        if not wanting:
-            return
-        regions = weights.draw([wanted for _, wanted in wanting], [session.base_frame for session, _ in wanting])
-        for (session, _), region in zip(wanting, regions, strict=True):
-            session.give_region(region)
+    def _draw(sessions: Sequence[Graphs1Session]) -> None:
+        """One call of each face graph; sessions of several avatars may share it."""
+        wanting: dict[FaceGraph, list[tuple[Graphs1Session, Vector]]] = {}
+        for session in sessions:
+            if (wanted := session.wants_region) is not None:
+                wanting.setdefault(session.weights.face, []).append((session, wanted))
+        for face, rows in wanting.items():
+            places = [(session.weights, session.base_frame) for session, _ in rows]
+            regions = face.draw(
+                [wanted for _, wanted in rows],
+                [weights.poses[at] for weights, at in places],
+                [weights.base(at) for weights, at in places],
+                [weights.where for weights, _ in places],
+            )
+            for (session, _), region in zip(rows, regions, strict=True):
+                session.give_region(region)
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

@@ -185,7 +185,9 @@ class Graphs1Session(RenderSession):
         self.check_open()
         self._show(face, behaviours=behaviours)
         if (wanted := self.wants_region) is not None:
-            self.give_region(self.weights.draw([wanted], [self._at])[0])
+            weights, at = self.weights, self._at
+            (region,) = weights.face.draw([wanted], [weights.poses[at]], [weights.base(at)], [weights.where])
+            self.give_region(region)
         return self._lay()
 
     def reset(self) -> None:

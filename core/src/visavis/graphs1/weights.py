@@ -1,9 +1,8 @@
-"""What all sessions of an avatar share: its two executors, its base clip, and where the face lands on it."""
+"""What all sessions of an avatar share: its two graphs, its base clip, and where the face lands on it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Hashable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Final, Literal
@@ -12,17 +11,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from visavis.errors import MediaError, RendererError
+from visavis.errors import MediaError
 from visavis.graphs1.clips import ClipSource, open_clip
-from visavis.graphs1.compose import Compositor, Plane, Region, Spot, spots_of
-from visavis.graphs1.executor import GraphExecutor, Tensor, Tensors
-from visavis.graphs1.motion import Vector, steps_ahead
-from visavis.hvia import Clip, Hvia
+from visavis.graphs1.compose import Compositor, Plane, Spot, spots_of
+from visavis.graphs1.graphs import FaceGraph, MotionGraph, Timer
+from visavis.graphs1.motion import steps_ahead
+from visavis.graphs1.sharing import Share
+from visavis.hvia import Clip, Hvia, Precision
 from visavis.interfaces.renderer import RenderFormat
 from visavis.media import VideoFormat
-
-Timer = Callable[[str], AbstractContextManager[None]]
-"""Measures a stage: ``with timer("face"): ...``."""
 
 
 def format_of(avatar: Hvia) -> RenderFormat:
@@ -38,6 +35,7 @@ def format_of(avatar: Hvia) -> RenderFormat:
     )
 
 
+_NOTHING: Final[Plane] = np.empty((0, 0), np.uint8)
 STILL_PIXELS: Final = 0.35
 """A sway by less than this between two pictures is not seen: a third of a pixel, eight pixels a second."""
 STILL_LEVELS: Final = 8
@@ -48,7 +46,7 @@ class Weights:
     """What all sessions of an avatar share. Safe to use from several threads."""
 
     def __init__(
-        self, avatar: Hvia, motion: GraphExecutor, face: GraphExecutor, timer: Timer, cache: Path | None
+        self, avatar: Hvia, motion: Share[MotionGraph], face: Share[FaceGraph], timer: Timer, cache: Path | None
     ) -> None:
         self.manifest = avatar.manifest
         self.digest = avatar.digest
@@ -61,6 +59,7 @@ class Weights:
         self.poses: NDArray[np.float64] = placement.pose
         self.spots: list[Spot] = spots_of(placement)
         self.frames: Plane = _clip(avatar, clip, clip.video, "i420", cache)
+        self._sees_base = not {"base_y", "base_uv"}.isdisjoint(self.manifest.face.inputs)
         self._still: dict[int, bool] = {}
         self.mattes: Plane | None = None
         if clip.matte is not None:
@@ -74,39 +73,31 @@ class Weights:
         """How many coefficients an expression has (E)."""
         return len(self.manifest.motion.coefficients)
 
-    def move(
-        self, sounds: Sequence[NDArray[np.float32]], states: Sequence[NDArray[np.float32]]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """The motion graph for a batch: ``[hop]`` and ``[S]`` each, to ``[B, T, E]`` and ``[B, S]``."""
-        motion, batch = self.manifest.motion, len(sounds)
-        with self.timer("motion"):
-            out = self._run("motion", self._motion, {"pcm": np.stack(sounds), "state": np.stack(states)})
-        expression = _checked(out, "expression", np.float32, (batch, motion.frames, self.coefficients))
-        state = _checked(out, "state_out", np.float32, (batch, motion.state))
-        if not np.isfinite(expression).all():
-            raise RendererError(f"{self.where}: its motion graph put out what is not a number")
-        return expression, state
+    @property
+    def precisions(self) -> tuple[Precision, Precision]:
+        """In which precisions its motion and its face graph are executed."""
+        return self.motion.precision, self.face.precision
 
-    def draw(self, expressions: Sequence[Vector], at: Sequence[int]) -> list[Region]:
-        """The face graph for a batch: ``[E]`` each over the base frames ``at``."""
-        face, batch = self.manifest.face, len(expressions)
-        feeds: dict[str, Tensor] = {"expression": np.stack(expressions)}
-        if "pose" in face.inputs:
-            feeds["pose"] = self.poses[list(at)].astype(np.float32)
-        if "base_y" in face.inputs or "base_uv" in face.inputs:
-            lifted = [self.compositor.lift(self.frames[index], self.spots[index]) for index in at]
-            own = {"base_y": np.stack([y[None] for y, _ in lifted]), "base_uv": np.stack([uv for _, uv in lifted])}
-            feeds.update({name: own[name] for name in own if name in face.inputs})
-        with self.timer("face"):
-            out = self._run("face", self._face, feeds)
-        luma, chroma = (batch, 1, face.height, face.width), (batch, 2, face.height // 2, face.width // 2)
-        y, uv = _checked(out, "y", np.uint8, luma), _checked(out, "uv", np.uint8, chroma)
-        alpha = _checked(out, "alpha", np.uint8, luma) if face.alpha else None
-        # Each row is copied out: a session keeps its region, which must not keep the others' or the engine's memory.
-        return [
-            Region(y[row, 0].copy(), uv[row].copy(), None if alpha is None else alpha[row, 0].copy())
-            for row in range(batch)
-        ]
+    @property
+    def batch_key(self) -> Hashable:
+        """Avatars that hold the same motion graph may share a step."""
+        return self._motion.key
+
+    @property
+    def motion(self) -> MotionGraph:
+        """The motion graph, shared by all avatars that hold it."""
+        return self._motion.thing
+
+    @property
+    def face(self) -> FaceGraph:
+        """The face graph, shared by all avatars that hold it."""
+        return self._face.thing
+
+    def base(self, at: int) -> tuple[Plane, Plane]:
+        """What base frame ``at`` shows in the region's place, if the face graph wants to see it."""
+        if not self._sees_base:
+            return _NOTHING, _NOTHING
+        return self.compositor.lift(self.frames[at], self.spots[at])
 
     def still(self, at: int) -> bool:
         """Whether base frame ``at`` can hardly be told from the one before: a face at rest may stand on either."""
@@ -118,24 +109,16 @@ class Weights:
         return known
 
     def close(self) -> None:
-        """Let go of both graphs."""
+        """Give back both graphs."""
         self._motion.close()
         self._face.close()
 
-    def _run(self, which: str, executor: GraphExecutor, feeds: Tensors) -> Tensors:
-        try:
-            return executor.run(feeds)
-        except RendererError:
-            raise
-        except Exception as error:  # an engine may raise anything; its words travel with the cause
-            raise RendererError(f"{self.where}: its {which} graph failed: {' '.join(str(error).split())}") from error
-
     def _warm_up(self) -> None:
         """Run both graphs once: engines set up on their first call, and a wrong output shows before a session does."""
-        motion = self.manifest.motion
-        zeros = np.zeros(motion.hop, np.float32), np.zeros(motion.state, np.float32)
-        expression, _ = self.move([zeros[0]], [zeros[1]])
-        region = self.draw([expression[0, 0]], [0])[0]
+        motion, where = self.manifest.motion, [self.where]
+        sound, state = np.zeros(motion.hop, np.float32), np.zeros(motion.state, np.float32)
+        expression, _ = self.motion.move([sound], [state], where)
+        region = self.face.draw([expression[0, 0]], [self.poses[0]], [self.base(0)], where)[0]
         self.compositor.lay(self.frames[0], self.spots[0], region)
 
 
@@ -169,11 +152,3 @@ def _clip(avatar: Hvia, clip: Clip, member: str, kind: Literal["i420", "matte"],
         )
     except MediaError as error:
         raise avatar.fault(f"{member!r}: {error.message}") from error
-
-
-def _checked(out: Tensors, name: str, dtype: type[np.generic], shape: tuple[int, ...]) -> Tensor:
-    tensor = out.get(name)
-    if tensor is None or tensor.dtype != dtype or tensor.shape != shape:
-        found = "nothing" if tensor is None else f"{tensor.dtype} {list(tensor.shape)}"
-        raise RendererError(f"the engine put out {found} for {name!r}, not {np.dtype(dtype)} {list(shape)}")
-    return tensor

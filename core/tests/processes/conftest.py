@@ -61,8 +61,7 @@ def rooms(config):
                     file.write("x")
             if config.notes:
                 with open(config.notes, "a") as file:
-                    file.write(f"{context.session_id} {dict(context.inherited)}\\\\n")
-            began = time.monotonic()
+                    print(context.session_id, dict(context.inherited), file=file)
             context.notes["room"] = lambda: {"pid": os.getpid()}
             return Room(Pacing.REALTIME, AudioFormat(16_000))
 
@@ -126,7 +125,7 @@ def visavis_renderers():
 def parts(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder on the path, of this process and of those that it starts, with a distribution in it."""
     folder = tmp_path_factory.mktemp("parts")
-    (folder / "visavis_test_parts.py").write_text(PARTS.replace("\\\\\\\\", "\\\\"), encoding="utf-8")
+    (folder / "visavis_test_parts.py").write_text(PARTS, encoding="utf-8")
     info = folder / "visavis_test_parts-1.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: visavis-test-parts\nVersion: 1\n", encoding="utf-8")

@@ -146,6 +146,10 @@ class SpeechStream(Protocol):
     def id(self) -> str:
         """The segment's id, unique in its session."""
 
+    @property
+    def played(self) -> int:
+        """Samples really played so far, at the rate in which it is written."""
+
     async def write(self, pcm: NDArray[np.generic]) -> None:
         """Add sound (see ``visavis.media.as_pcm`` for what it may be). Waits while the pipeline is full.
 

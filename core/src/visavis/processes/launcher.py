@@ -23,6 +23,7 @@ from visavis.processes.orders import orders
 from visavis.remote.figures import FiguresIn
 from visavis.remote.launcher import STOPS, RemoteLauncher
 from visavis.remote.session import RemoteSession
+from visavis.remote.wire import WireClosed
 from visavis.remote.worker import RemoteWorker
 from visavis.session import single
 from visavis.supervisor.admission import RETRY_AFTER, processors
@@ -266,6 +267,8 @@ class ProcessLauncher(RemoteLauncher):
                 return
             except AtCapacity as error:
                 full = error
+                tried.add(worker)
+            except WireClosed:  # it has just died: nothing was begun there
                 tried.add(worker)
 
     def _problem(self) -> str | None:

@@ -8,7 +8,6 @@ from typing import Any, Final
 
 import anyio
 
-from visavis.errors import SessionError
 from visavis.remote.telling import error_of
 from visavis.remote.wire import Message, Wire, WireClosed
 
@@ -46,20 +45,21 @@ class Calls:
     async def call(
         self, method: str, *, payload: bytes = b"", late: Callable[[Any], None] | None = None, **arguments: Any
     ) -> Any:
-        """Call and return the answer. Raises the other end's error, or what ``fail`` was told.
+        """Call and return the answer.
 
+        Raises the other end's error, what ``fail`` was told, or WireClosed if the call was never sent.
         An answer that comes when the caller has left goes to ``late``, for it to be undone.
         """
         if self._gone is not None:
-            raise self._gone
+            raise WireClosed(str(self._gone))
         number, call = next(self._numbers), _Call(method, late)
         self._waiting[number] = call
         try:
             await self._wire.send({"call": number, "method": method, **arguments}, payload)
             await call.answered.wait()
-        except WireClosed as closed:
+        except WireClosed:  # it was not sent: nothing has begun
             self._waiting.pop(number, None)
-            raise SessionError(f"the worker is gone: {closed.message}") from None
+            raise
         except anyio.get_cancelled_exc_class():
             call.abandoned = True
             await self._cancel(number, call)

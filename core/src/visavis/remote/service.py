@@ -227,7 +227,7 @@ class Service:
             "beat": told_capacity(full),
             "drawing": self._launcher.supervisor.batcher.busy_for,
             "notes": {session.id: notes for session in self._sessions.values() if (notes := _notes(session))},
-            "played": [[*place, getattr(stream, "played", 0)] for place, stream in self._streams.items()],
+            "played": [[*place, stream.played] for place, stream in self._streams.items()],
         }
         if self._figures is not None:
             told["figures"] = self._figures.take()

@@ -47,13 +47,21 @@ class RemoteSpeech:
         self._started, self._done = anyio.Event(), anyio.Event()
         self._result: PlaybackFinished | None = None
         self._heard = False
-        self.played = 0
-        """Samples that were played when its worker last told of it."""
+        self._played = 0
 
     @property
     def id(self) -> str:
         """Unique in its session."""
         return self._id
+
+    @property
+    def played(self) -> int:
+        """Samples that were played when its worker last told of it."""
+        return self._played if self._result is None else self._result.samples
+
+    def play(self, samples: int) -> None:
+        """So many were played."""
+        self._played = max(self._played, samples)
 
     async def write(self, pcm: NDArray[np.generic]) -> None:
         """Add sound; see SpeechStream.write. Of a segment whose worker is gone it is discarded: that was cut off."""
@@ -273,7 +281,7 @@ class RemoteSession(SessionHandle):
                 self._early.setdefault(stream, []).append(how)
             return
         if played is not None:
-            segment.played = max(segment.played, played)
+            segment.play(played)
         elif how is not None:
             segment.finish(finish_of(dict(how)))
             del self._streams[stream]

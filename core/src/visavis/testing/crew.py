@@ -82,6 +82,8 @@ class Member:
     weight: int = 0
     """What it is said to weigh, in bytes."""
     killed: bool = False
+    over: bool = False
+    """Whether it has ended."""
 
     def kill(self) -> None:
         """Gone without a word, as by SIGKILL."""
@@ -104,7 +106,7 @@ class Crew:
     @property
     def alive(self) -> list[Member]:
         """Those that were not killed and have not ended."""
-        return [member for member in self.members if not member.scope.cancel_called]
+        return [member for member in self.members if not member.killed and not member.over]
 
     @asynccontextmanager
     async def hire(self, orders: Mapping[str, Any], environment: Mapping[str, str]) -> AsyncIterator[Hired]:
@@ -117,9 +119,9 @@ class Crew:
         figures = FiguresOut()
         launcher = self.made(told, metrics=figures, cores=orders["cores"])
         async with anyio.create_task_group() as tasks:
-            member = Member(theirs, tasks.cancel_scope, launcher, dict(environment))
+            member = Member(theirs, anyio.CancelScope(), launcher, dict(environment))
             self.members.append(member)
-            tasks.start_soon(self._work, theirs, launcher, figures)
+            tasks.start_soon(self._work, member, figures)
             try:
                 yield Hired(ours, len(self.members), member.kill, lambda: member.weight)
             finally:
@@ -127,19 +129,21 @@ class Crew:
                 tasks.cancel_scope.cancel()
 
     @staticmethod
-    async def _work(wire: MemoryWire, launcher: LocalLauncher, figures: FiguresOut) -> None:
+    async def _work(member: Member, figures: FiguresOut) -> None:
         """As ``visavis.processes.__main__`` does it."""
+        wire = member.wire
         try:
-            async with launcher:
-                service = Service(wire, launcher, figures=figures)
-                await service.run()
-            await service.farewell()
+            with member.scope:
+                async with member.launcher:
+                    service = Service(wire, member.launcher, figures=figures)
+                    await service.run()
+                await service.farewell()
         except Exception as error:  # noqa: BLE001 - told to the other end, as a process would
             cause = single(error)
             told = cause if isinstance(cause, VisavisError) else SessionError(f"a defect: {type(cause).__name__}")
-            with anyio.CancelScope(shield=True):
-                await _last_word(wire, told)
+            await _last_word(wire, told)
         finally:
+            member.over = True
             wire.cut()
 
 

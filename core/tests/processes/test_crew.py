@@ -147,7 +147,7 @@ async def test_one_who_closes_a_session_that_has_no_place_is_obeyed() -> None:
         rig.crew.fails = [SessionError("no memory")]
         rig.where(handle).kill()
         await until(lambda: rig.launcher.workers == [])
-        assert (await rig.launcher.capacity()).problem == "no worker process is ready"
+        assert (await rig.launcher.capacity()).problem == "no worker is ready"
         with pytest.raises(AtCapacity):
             await rig.start()
         await handle.close("enough")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
-from statistics import median
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final
 
@@ -14,7 +13,6 @@ from anyio.abc import TaskStatus
 
 from visavis.config import Deployment, Limits
 from visavis.errors import AtCapacity, SessionError, VisavisError
-from visavis.interfaces.launcher import Capacity
 from visavis.interfaces.session import SessionRequest
 from visavis.metrics import Metrics
 from visavis.processes.hiring import Hire, Hired, hired
@@ -260,7 +258,7 @@ class ProcessLauncher(RemoteLauncher):
         while True:
             free = [w for w in self.workers if w.taking and w not in tried and w.capacity.problem is None]
             if not free:
-                raise full or AtCapacity(self._problem() or "all workers are busy", retry_after=RETRY_AFTER)
+                raise full or AtCapacity(self.problem() or "all workers are busy", retry_after=RETRY_AFTER)
             worker = min(free, key=lambda one: one.load)
             try:
                 await worker.start(session, request)
@@ -271,38 +269,9 @@ class ProcessLauncher(RemoteLauncher):
             except WireClosed:  # it has just died: nothing was begun there
                 tried.add(worker)
 
-    def _problem(self) -> str | None:
-        """Why no worker would take on a session; None if one would."""
-        taking = [worker.capacity for worker in self.workers if worker.taking]
-        if not taking:
-            return "no worker process is ready"
-        if any(full.problem is None for full in taking):
-            return None
-        most = sum(full.most or 0 for full in taking)
-        running = sum(full.running + full.starting for full in taking)
-        return f"all {most} sessions are taken" if running >= most > 1 else taking[0].problem
-
-    async def capacity(self) -> Capacity:
-        """How full all workers are together."""
-        running = len(self._sessions)
-        starting = len(self._starts) + sum(worker.calls.abandoned("start") for worker in self.workers)
-        fixed = self.deployment.limits.max_sessions
-        most = [worker.capacity.most for worker in self.workers if worker.taking]
-        known = [one for one in most if one is not None]
-        total = sum(known) if known and len(known) == len(most) else None
-        if isinstance(fixed, int):
-            total = fixed if total is None else min(fixed, total)
-            if running + starting >= fixed:
-                taken = f"all {fixed} sessions are taken" if fixed > 1 else "the one session is taken"
-                return Capacity(running, starting, total, taken, RETRY_AFTER)
-        return replace(Capacity(running, starting, total, self._problem()), retry_after=RETRY_AFTER)
-
     async def rehearse(self, avatar: str, frames: int) -> list[float]:
-        """Draw in every worker, which has the avatar in memory then; returns what the slowest took."""
-        # One after the other: what is measured is a worker, not how they crowd each other.
-        took = [await worker.rehearse(avatar, frames) for worker in self.workers]
-        if not took:
-            raise SessionError("no worker process is ready", hint="try again in a moment")
+        """As every launcher of workers; those that come later have the avatar in memory, too."""
+        took = await super().rehearse(avatar, frames)
         if avatar not in self._warm:
             self._warm.append(avatar)
-        return max(took, key=lambda each: median(each or [0.0]))
+        return took

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from collections.abc import Callable, Coroutine
+from statistics import median
 from typing import Any, Final
 
 import anyio
@@ -12,11 +13,12 @@ from anyio.abc import TaskGroup
 
 from visavis.config import Deployment
 from visavis.errors import AtCapacity, SessionError, VisavisError
-from visavis.interfaces.launcher import Launcher
+from visavis.interfaces.launcher import Capacity, Launcher
 from visavis.interfaces.session import SessionHandle, SessionRequest
 from visavis.metrics import Metrics, NoMetrics
 from visavis.remote.session import RemoteSession
 from visavis.remote.worker import RemoteWorker
+from visavis.supervisor.admission import RETRY_AFTER
 from visavis.supervisor.parts import new_session_id
 
 log = logging.getLogger("visavis.launcher")
@@ -40,6 +42,11 @@ class RemoteLauncher(Launcher):
         self._starts: set[anyio.CancelScope] = set()
         self._closing = False
         self._tasks: TaskGroup
+
+    @property
+    @abstractmethod
+    def workers(self) -> list[RemoteWorker]:
+        """The workers that are ready, those included that take no further session."""
 
     @abstractmethod
     async def place(self, session: RemoteSession, request: SessionRequest) -> None:
@@ -67,6 +74,40 @@ class RemoteLauncher(Launcher):
             self._sessions[session.id] = session
         return session
 
+    def problem(self) -> str | None:
+        """Why no worker would take on a session; None if one would."""
+        taking = [worker.capacity for worker in self.workers if worker.taking]
+        if not taking:
+            return "no worker is ready"
+        if any(full.problem is None for full in taking):
+            return None
+        most = sum(full.most or 0 for full in taking)
+        running = sum(full.running + full.starting for full in taking)
+        return f"all {most} sessions are taken" if running >= most > 1 else taking[0].problem
+
+    async def capacity(self) -> Capacity:
+        """How full all workers are together."""
+        running = len(self._sessions)
+        starting = len(self._starts) + sum(worker.calls.abandoned("start") for worker in self.workers)
+        fixed = self.deployment.limits.max_sessions
+        most = [worker.capacity.most for worker in self.workers if worker.taking]
+        known = [one for one in most if one is not None]
+        total = sum(known) if known and len(known) == len(most) else None
+        if isinstance(fixed, int):
+            total = fixed if total is None else min(fixed, total)
+            if running + starting >= fixed:
+                taken = f"all {fixed} sessions are taken" if fixed > 1 else "the one session is taken"
+                return Capacity(running, starting, total, taken, RETRY_AFTER)
+        return Capacity(running, starting, total, self.problem(), RETRY_AFTER)
+
+    async def rehearse(self, avatar: str, frames: int) -> list[float]:
+        """Draw in every worker, which has the avatar in memory then; returns what the slowest took."""
+        # One after the other: what is measured is a worker, not how they crowd each other.
+        took = [await worker.rehearse(avatar, frames) for worker in self.workers]
+        if not took:
+            raise SessionError("no worker is ready", hint="try again in a moment")
+        return max(took, key=lambda each: median(each or [0.0]))
+
     async def sessions(self) -> list[SessionHandle]:
         """The sessions that run, those that are being begun again included."""
         return list(self._sessions.values())
@@ -92,6 +133,11 @@ class RemoteLauncher(Launcher):
                 self.spawn(self._again, session, worker.why)
             else:
                 self._report(session, SessionError(f"its worker is gone: {worker.why}; {problem}"))
+
+    def move(self, session: RemoteSession) -> None:
+        """A worker that shuts down has let a session go, once nothing was being said: it is begun again elsewhere."""
+        session.leave()
+        self.spawn(self._again, session, "it shuts down")
 
     def _no_more(self, session: RemoteSession) -> str | None:
         """Why a session is not begun again; None if it is."""

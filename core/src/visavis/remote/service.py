@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import anyio
 import numpy as np
-from anyio.abc import TaskGroup
+from anyio.abc import TaskGroup, TaskStatus
 
 from visavis.errors import SessionError, VisavisError
 from visavis.interfaces.session import SpeechStream
@@ -59,10 +59,12 @@ class Service:
     def __init__(
         self, wire: Wire, launcher: LocalLauncher, *, figures: FiguresOut | None = None, logs: LogsOut | None = None
     ) -> None:
-        self._wire, self._launcher, self._figures, self._logs = wire, launcher, figures, logs
+        self.figures = figures
+        self._wire, self._launcher, self._logs = wire, launcher, logs
         self._sessions: dict[str, Session] = {}
         self._streams: dict[tuple[str, str], SpeechStream] = {}
         self._scopes: dict[int, anyio.CancelScope] = {}
+        self._moving: set[str] = set()
         self._news = anyio.Event()
         self._tasks: TaskGroup
         self._methods: dict[str, _Method] = {
@@ -70,10 +72,11 @@ class Service:
             for name in ("start", "stats", "interrupt", "speak", "write", "end", "swap", "close", "rehearse")
         }
 
-    async def run(self) -> None:
+    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Serve until the wire is closed or the other end says ``stop``; what runs then is the launcher's to end."""
         async with anyio.create_task_group() as self._tasks:
             self._tasks.start_soon(self._beat)
+            task_status.started()
             try:
                 while True:
                     message, payload = await self._wire.receive()
@@ -91,6 +94,17 @@ class Service:
         for session in list(self._sessions.values()):
             await self._follow(session)
         await self._send(await self._news_now())
+
+    async def tell(self, message: Message) -> None:
+        """Say something of one's own; nobody hears it if the wire is gone."""
+        await self._send(message)
+
+    async def move(self, session: Session, patience: float) -> None:
+        """End a session for it to be begun again elsewhere: as soon as nothing is being said."""
+        self._moving.add(session.id)
+        with anyio.move_on_after(patience):
+            await session.wait_silent()
+        await session.close("its worker shuts down", finish=True)
 
     def adopt(self, session: Session) -> None:
         """Serve a session that was not started through this wire."""
@@ -196,6 +210,9 @@ class Service:
         if self._sessions.pop(session.id, None) is None:
             return
         told: Message = {"ended": session.id, "stats": told_stats(await session.stats())}
+        if session.id in self._moving:
+            self._moving.discard(session.id)
+            told |= {"moved": True, "notes": _notes(session)}
         await self._send({**told, "error": told_error(error)} if error is not None else told)
 
     async def _listen(self, session_id: str, stream: SpeechStream) -> None:
@@ -229,8 +246,8 @@ class Service:
             "notes": {session.id: notes for session in self._sessions.values() if (notes := _notes(session))},
             "played": [[*place, stream.played] for place, stream in self._streams.items()],
         }
-        if self._figures is not None:
-            told["figures"] = self._figures.take()
+        if self.figures is not None:
+            told["figures"] = self.figures.take()
         if self._logs is not None:
             told["log"] = self._logs.take()
         return told

@@ -253,8 +253,12 @@ class RemoteSession(SessionHandle):
 
     def lose(self) -> None:
         """Its worker is gone: what was being said is cut off where it was last heard of."""
-        self.place = None
         self.deaths.append(anyio.current_time())
+        self.leave()
+
+    def leave(self) -> None:
+        """It runs nowhere now, until it is begun again."""
+        self.place = None
         self._earlier = replace(self._stats)
         self._cut_off()
         self._move()

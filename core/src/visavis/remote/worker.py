@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +21,8 @@ from visavis.remote.telling import capacity_of, error_of, stats_of, told_request
 from visavis.remote.wire import Message, Wire, WireClosed
 
 log = logging.getLogger("visavis.launcher")
+
+Sure = Callable[[], Awaitable[bool]]
 
 LATENESS: float = 1.0
 """Seconds by which this loop's own clock may be late before it believes that a worker is silent."""
@@ -40,7 +42,11 @@ class RemoteWorker:
         *,
         figures: FiguresIn | None = None,
         ended: Callable[[RemoteSession], None] = lambda session: None,
+        moved: Callable[[RemoteSession], None] | None = None,
+        news: Callable[[RemoteWorker, Message], None] = lambda worker, message: None,
     ) -> None:
+        """``ended`` hears of each session's end; ``moved`` of those that are to be begun again elsewhere instead;
+        ``news`` of whatever else the worker says."""
         self.name = name
         self.calls = Calls(wire)
         self.sessions: dict[str, RemoteSession] = {}
@@ -57,6 +63,7 @@ class RemoteWorker:
         """Sessions that were started there."""
         self._coming: dict[str, RemoteSession] = {}
         self._wire, self._spawn, self._ended = wire, spawn, ended
+        self._moved, self._news = moved, news
         self._figures = figures or FiguresIn(_nowhere)
         self._capacity = Capacity(0, 0, None)
         self._drawing = 0.0
@@ -94,9 +101,13 @@ class RemoteWorker:
             self.gone.set()
             self.calls.fail(SessionError(f"the worker {self.name} is gone: {why}"))
 
-    async def watch(self, patience: float) -> None:
-        """Give it up once its loop is silent, or its renderer draws at one picture, for longer than ``patience`` s."""
+    async def watch(self, patience: float, *, drawing: float | None = None, sure: Sure | None = None) -> None:
+        """Give it up once its loop is silent, or its renderer draws at one picture, for longer than ``patience`` s.
+
+        ``drawing`` is another patience for the renderer; ``sure`` says whether it is the worker that is silent.
+        """
         every = min(0.5, patience / 4)
+        longest = patience if drawing is None else drawing
         while not self.gone.is_set():
             due = anyio.current_time() + every
             await anyio.sleep(every)
@@ -104,8 +115,9 @@ class RemoteWorker:
             if now - due > LATENESS:
                 self._heard = max(self._heard, now - patience / 2)  # we were the ones who stood still
             elif self.ready.is_set() and now - self._heard > patience:
-                self.give_up(f"it gave no sign of life for {patience:g} s")
-            elif self._drawing > patience:
+                if sure is None or (await sure() and anyio.current_time() - self._heard > patience):
+                    self.give_up(f"it gave no sign of life for {patience:g} s")
+            elif self._drawing > longest:
                 self.give_up(f"its renderer has been at one call for {self._drawing:.0f} s")
 
     # -- what it says
@@ -125,6 +137,8 @@ class RemoteWorker:
         elif "refused" in message:
             self._refusal = error_of(message["refused"])
             self.give_up(str(self._refusal))
+        else:
+            self._news(self, message)
 
     def _beat(self, message: Message) -> None:
         self._capacity = capacity_of(message["beat"])
@@ -143,6 +157,10 @@ class RemoteWorker:
         session_id = str(message["ended"])
         session = self.sessions.pop(session_id, None) or self._coming.get(session_id)
         if session is not None:
+            if message.get("moved") and self._moved is not None and not session.closing:
+                session.notes = message.get("notes", {})
+                self._moved(session)
+                return
             error = error_of(message["error"]) if message.get("error") else None
             session.end(stats_of(message["stats"]), error)
             self._ended(session)

@@ -95,6 +95,7 @@ class ProcessLauncher(RemoteLauncher):
                 async with anyio.create_task_group() as starting:
                     for seat in range(self.wanted):
                         starting.start_soon(self._take_seat, seat)
+                self._tasks.start_soon(self.tell_load)
                 self._stack = stack.pop_all()
         except BaseExceptionGroup as group:
             raise single(group) from None

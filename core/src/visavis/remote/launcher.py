@@ -29,6 +29,7 @@ AGAIN_PAUSE: Final = 0.25
 MOST_DEATHS: Final = 3
 DEATHS_WITHIN: Final = 300.0
 """A session that has lost so many workers within so many seconds may be what kills them: it is not begun again."""
+LOAD_SECONDS: Final = 1.0
 STOPS: Final = "the server stops"
 
 
@@ -107,6 +108,21 @@ class RemoteLauncher(Launcher):
         if not took:
             raise SessionError("no worker is ready", hint="try again in a moment")
         return max(took, key=lambda each: median(each or [0.0]))
+
+    async def tell_load(self) -> None:
+        """Keep the figures of how full all workers are: what more or fewer of them are started by."""
+        while True:
+            taking = [worker.capacity for worker in self.workers if worker.taking]
+            taken = sum(full.running + full.starting for full in taking)
+            self.metrics.gauge("visavis_fleet_sessions", taken)
+            if taking and all(full.most is not None for full in taking):
+                most = sum(full.most or 0 for full in taking)
+                self.metrics.gauge("visavis_fleet_capacity", most)
+                self.metrics.gauge("visavis_fleet_load", taken / most)
+            elif not taking:
+                self.metrics.gauge("visavis_fleet_capacity", 0)
+                self.metrics.gauge("visavis_fleet_load", 1.0)
+            await anyio.sleep(LOAD_SECONDS)
 
     async def sessions(self) -> list[SessionHandle]:
         """The sessions that run, those that are being begun again included."""

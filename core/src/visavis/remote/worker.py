@@ -44,8 +44,11 @@ class RemoteWorker:
         ended: Callable[[RemoteSession], None] = lambda session: None,
         moved: Callable[[RemoteSession], None] | None = None,
         news: Callable[[RemoteWorker, Message], None] = lambda worker, message: None,
+        shared: bool = False,
     ) -> None:
-        """``ended`` hears of each session's end; ``moved`` of those that are to be begun again elsewhere instead;
+        """``shared`` says that others give it sessions, too: then its own account of how many counts as well.
+
+        ``ended`` hears of each session's end; ``moved`` of those that are to be begun again elsewhere instead;
         ``news`` of whatever else the worker says."""
         self.name = name
         self.calls = Calls(wire)
@@ -63,7 +66,7 @@ class RemoteWorker:
         """Sessions that were started there."""
         self._coming: dict[str, RemoteSession] = {}
         self._wire, self._spawn, self._ended = wire, spawn, ended
-        self._moved, self._news = moved, news
+        self._moved, self._news, self._shared = moved, news, shared
         self._figures = figures or FiguresIn(_nowhere)
         self._capacity = Capacity(0, 0, None)
         self._drawing = 0.0
@@ -176,6 +179,8 @@ class RemoteWorker:
     def capacity(self) -> Capacity:
         """How full it is: by our own account, which is ahead of what it last said."""
         said, running, starting = self._capacity, len(self.sessions), self.starting
+        if self._shared:
+            running = max(running, said.running)
         if self.gone.is_set() or not self.ready.is_set():
             return Capacity(running, starting, said.most, "it is not ready")
         if said.most is not None and running + starting >= said.most:

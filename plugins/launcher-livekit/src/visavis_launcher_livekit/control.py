@@ -9,11 +9,11 @@ import asyncio
 import logging
 import secrets
 import struct
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
 import anyio
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from livekit import rtc
 from visavis.errors import TransportError
 from visavis.redaction import redacted
@@ -49,9 +49,8 @@ class RoomWire(Wire):
         self._turn = anyio.Lock()
         self._sent = 0
         self._expected: int | None = None
-        self._in: MemoryObjectSendStream[bytes]
-        self._out: MemoryObjectReceiveStream[bytes]
-        self._in, self._out = anyio.create_memory_object_stream[bytes](MOST_WAITING)
+        self._packets: deque[bytes] = deque()
+        self._news = anyio.Event()
         self._why = ""
 
     async def send(self, message: Message, payload: bytes = b"") -> None:
@@ -78,22 +77,31 @@ class RoomWire(Wire):
 
     def take(self, packet: bytes) -> None:
         """A packet has come."""
-        try:
-            self._in.send_nowait(packet)
-        except anyio.WouldBlock:
-            self.cut("too much was said at once")
-        except (anyio.ClosedResourceError, anyio.BrokenResourceError):
+        if self._why:
             return
+        if len(self._packets) >= MOST_WAITING:
+            self.cut("too much was said at once")
+            return
+        self._packets.append(packet)
+        self._stir()
+
+    def _stir(self) -> None:
+        news, self._news = self._news, anyio.Event()
+        news.set()
+
+    async def _packet(self) -> bytes:
+        while not self._packets:
+            if self._why:
+                raise WireClosed(self._why)
+            await self._news.wait()
+        return self._packets.popleft()
 
     async def receive(self) -> tuple[Message, bytes]:
         """The next message. Raises WireClosed, also where packets were lost."""
         parts: list[bytes] = []
         size = 0
         while True:
-            try:
-                packet = await self._out.receive()
-            except (anyio.EndOfStream, anyio.ClosedResourceError):
-                raise WireClosed(self._why or "it has left") from None
+            packet = await self._packet()
             if len(packet) < _HEAD.size:
                 raise WireClosed("what came is no packet")
             number, flags, length = _HEAD.unpack_from(packet)
@@ -117,7 +125,7 @@ class RoomWire(Wire):
     def cut(self, why: str) -> None:
         """The peer is gone. What had come can still be received."""
         self._why = self._why or why
-        self._in.close()
+        self._stir()
 
 
 class ControlRoom:
@@ -166,7 +174,7 @@ class ControlRoom:
         room.on("participant_disconnected", self._gone)
         room.on("disconnected", lambda *_: self._lost.set())
         grants = {"can_publish": False, "can_subscribe": True, "can_publish_data": True}
-        token = token_of(options, Participant(identity=self.identity, grants=grants), options.room)
+        token = token_of(options, Participant(identity=self.identity, kind="standard", grants=grants), options.room)
         # The SDK cannot stop connecting: it is left to itself, and to its own timeout.
         joining = asyncio.ensure_future(
             room.connect(

@@ -87,6 +87,10 @@ class DispatchLauncher(RemoteLauncher):
                 self._tasks = await stack.enter_async_context(anyio.create_task_group())
                 self._control = ControlRoom(self.options, "server", "worker", self._came)
                 await self._tasks.start(self._control.run)
+                self._tasks.start_soon(self.tell_load)
+                with anyio.move_on_after(self.options.await_workers_s):
+                    while not self.workers:  # noqa: ASYNC110 - workers are heard of one by one
+                        await anyio.sleep(0.05)
                 self._stack = stack.pop_all()
         except BaseExceptionGroup as group:
             raise single(group) from None
@@ -135,6 +139,7 @@ class DispatchLauncher(RemoteLauncher):
             ended=self.ended,
             moved=self.move,
             news=self._news,
+            shared=True,
         )
         self._workers[wire.peer] = worker
         options = self.options

@@ -26,6 +26,8 @@ class DispatchOptions(ComponentConfig):
     """The name under which workers are dispatched."""
     control_room: Annotated[str, Field(max_length=256)] = ""
     """The room in which servers and workers talk; by default ``visavis-control-`` and the agent's name."""
+    await_workers_s: float = Field(default=5.0, ge=0, le=600)
+    """Seconds that a server waits at its start for a first worker to be heard; it then goes on without."""
     take_timeout_s: float = Field(default=3.0, gt=0, le=60)
     """Seconds in which a worker must have taken a session; then it is dispatched anew."""
     start_timeout_s: float = Field(default=20.0, gt=0, le=600)

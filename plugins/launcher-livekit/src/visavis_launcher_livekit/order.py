@@ -33,6 +33,8 @@ class Participant(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     identity: str = ""
+    kind: str = "agent"
+    """``agent`` or ``standard``. LiveKit closes a room in which only agents are left."""
     name: str = ""
     metadata: str = ""
     attributes: dict[str, str] = Field(default_factory=dict)
@@ -111,6 +113,7 @@ def participant_of(options: DispatchOptions, token: str) -> tuple[Participant, s
     grants = {name: value for name, value in asdict(claims.video).items() if value is not None}
     who = Participant(
         identity=claims.identity,
+        kind=claims.kind or "standard",
         name=claims.name,
         metadata=claims.metadata,
         attributes=claims.attributes or {},
@@ -126,7 +129,7 @@ def token_of(options: DispatchOptions, who: Participant, room: str, *, valid: da
     token = (
         api.AccessToken(options.api_key, options.api_secret.get_secret_value())
         .with_identity(who.identity)
-        .with_kind("agent")
+        .with_kind("standard" if who.kind == "standard" else "agent")
         .with_grants(api.VideoGrants(**grants))
         .with_ttl(valid)
     )

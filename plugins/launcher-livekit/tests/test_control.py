@@ -75,8 +75,13 @@ async def test_a_lost_packet_ends_the_wire() -> None:
     for packet in packets[2:]:  # the beginning of the first message was said before anybody listened
         other.take(packet)
     assert await other.receive() == ({"second": True}, b"")
+    again = RoomWire(None, "us", "them")  # type: ignore[arg-type]
+    again._room, again._publish = Connected(), publish  # type: ignore[assignment, method-assign]
+    await again.send({"anew": True})  # an end that has begun a new wire is heard, too
+    other.take(packets[-1])
+    assert await other.receive() == ({"anew": True}, b"")
     broken = RoomWire(None, "them", "us")  # type: ignore[arg-type]
-    for packet in [*packets[:2], *packets[3:]]:
+    for packet in [*packets[:2], *packets[3:6]]:
         broken.take(packet)
     with pytest.raises(WireClosed, match="lost on the way"):
         await broken.receive()

@@ -30,9 +30,9 @@ PIECE: Final = 14_000
 MOST_WAITING: Final = 4_096
 """Packets of one peer that may wait to be looked at."""
 FIRST, LAST = 1, 2
-_HEAD: Final = struct.Struct(">IBB")
-"""A packet's number, its flags, and the length of its sender's identity, which follows: the SDK does not know the
-sender of a packet that is ahead of its announcement, which may take three seconds."""
+_HEAD: Final = struct.Struct(">IIBB")
+"""Which wire a packet is of (an end that gave up begins a new one), its number, its flags, and the length of its
+sender's identity, which follows: the SDK does not know the sender of a packet that is ahead of its announcement."""
 CONNECTING_SECONDS: Final = 10.0
 PAUSE: Final = 1.0
 ECHO_SECONDS: Final = 1.0
@@ -47,7 +47,8 @@ class RoomWire(Wire):
         self._us = us.encode()
         self._room = room
         self._turn = anyio.Lock()
-        self._sent = 0
+        self._id, self._sent = secrets.randbits(32), 0
+        self._theirs = 0
         self._expected: int | None = None
         self._packets: deque[bytes] = deque()
         self._news = anyio.Event()
@@ -61,9 +62,9 @@ class RoomWire(Wire):
                 if self._why or not self._room.isconnected():
                     raise WireClosed(self._why or "the control room is lost")
                 flags = (FIRST if at == 0 else 0) | (LAST if at + PIECE >= len(data) else 0)
-                packet = _HEAD.pack(self._sent % 2**32, flags, len(self._us)) + self._us + data[at : at + PIECE]
+                head = _HEAD.pack(self._id, self._sent % 2**32, flags, len(self._us))
                 self._sent += 1
-                await self._publish(packet)
+                await self._publish(head + self._us + data[at : at + PIECE])
 
     async def _publish(self, packet: bytes) -> None:
         try:
@@ -104,7 +105,10 @@ class RoomWire(Wire):
             packet = await self._packet()
             if len(packet) < _HEAD.size:
                 raise WireClosed("what came is no packet")
-            number, flags, length = _HEAD.unpack_from(packet)
+            wire, number, flags, length = _HEAD.unpack_from(packet)
+            if wire != self._theirs:
+                self._theirs, self._expected, size = wire, None, 0
+                parts.clear()
             if self._expected is None and not flags & FIRST:
                 continue  # the rest of something that was begun before we came
             if self._expected is not None and number != self._expected:
@@ -121,6 +125,11 @@ class RoomWire(Wire):
     async def aclose(self) -> None:
         """Close it."""
         self.cut("it was closed")
+
+    @property
+    def over(self) -> bool:
+        """Whether it is of no use any more."""
+        return bool(self._why)
 
     def cut(self, why: str) -> None:
         """The peer is gone. What had come can still be received."""
@@ -207,7 +216,7 @@ class ControlRoom:
         """The wire to a peer; None while we are not there ourselves."""
         if self._room is None or not peer.startswith(f"{self._other}-"):
             return None
-        if peer not in self._wires:
+        if peer not in self._wires or self._wires[peer].over:
             self._wires[peer] = RoomWire(self._room, self.identity, peer)
             self._came(self._wires[peer])
         return self._wires[peer]
@@ -232,7 +241,7 @@ class ControlRoom:
 
     def _data(self, packet: rtc.DataPacket) -> None:
         if packet.topic == TOPIC and len(packet.data) >= _HEAD.size:
-            length = _HEAD.unpack_from(packet.data)[2]
+            length = _HEAD.unpack_from(packet.data)[3]
             wire = self.wire(packet.data[_HEAD.size : _HEAD.size + length].decode("utf-8", "replace"))
             if wire is not None:
                 wire.take(packet.data)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Final, Self
@@ -28,6 +30,8 @@ SENTENCE_SECONDS: Final = 30.0
 """How long a sentence may take to its end when a worker shuts down."""
 LOAD_SECONDS: Final = 0.25
 FULL: Final = 1.0
+HUNG: Final = 70
+"""The exit status of a worker whose renderer hangs."""
 
 
 class Host:
@@ -36,8 +40,11 @@ class Host:
     ``load`` is how full it is, 0 to 1, from the cost of pictures that was measured: what LiveKit chooses workers by.
     """
 
-    def __init__(self, options: DispatchOptions, deployment: Deployment) -> None:
-        self.options = options
+    def __init__(
+        self, options: DispatchOptions, deployment: Deployment, *, hung: Callable[[], object] = lambda: os._exit(HUNG)
+    ) -> None:
+        """``hung`` is called once the renderer hangs: its thread cannot be ended, nor the process in an orderly way."""
+        self.options, self._hung = options, hung
         self._figures = FiguresOut()
         self.launcher = LocalLauncher(deployment, metrics=self._figures)
         self.load = 0.0
@@ -109,6 +116,10 @@ class Host:
         while True:
             await anyio.sleep(LOAD_SECONDS)
             await self._weigh()
+            if (busy := self.launcher.supervisor.batcher.busy_for) > self.options.hang_s:
+                log.critical("the renderer has been at one call for %.0f s: this worker is of no use any more", busy)
+                self._hung()
+                return
 
     async def _weigh(self) -> None:
         full = await self.launcher.capacity()

@@ -154,7 +154,8 @@ class DispatchLauncher(RemoteLauncher):
         finally:
             worker.give_up("it was let go")
             wire.cut(worker.why)
-            self._workers.pop(wire.peer, None)
+            if self._workers.get(wire.peer) is worker:
+                del self._workers[wire.peer]
             log.info("%s of %s is gone: %s", wire.peer, options.agent_name, worker.why)
             self._count()
             for coming in self._coming.values():

@@ -112,7 +112,7 @@ async def test_a_killed_process_takes_only_its_own_sessions_along(
 
 
 async def test_a_renderer_that_sleeps_is_a_hung_worker(parts: Path, tmp_path: Path) -> None:
-    rig = Rig(tmp_path, hang_s=2)
+    rig = Rig(tmp_path, hang_s=5)  # a busy machine stands still for a second or two
     async with rig.launcher:
         handles = [await rig.start() for _ in range(2)]
         pids = {h.id: rig.pid(h) for h in handles}

@@ -28,11 +28,13 @@ store: {{use: filesystem, root: {avatars}}}
 source: {{use: datastream}}
 renderer: {renderer}
 transport: {{use: livekit}}
+launcher: {launcher}
 server: {{use: http}}
 limits: {{max_sessions: {most}}}
 """
 FLASH = "{use: flash, look_ahead: 3}"
 MIRA = "{use: onnxruntime, device: cpu, threads: 1}"
+LOCAL = "{use: local}"
 
 
 @dataclass
@@ -117,9 +119,10 @@ async def serving(
     avatars: Path | None = None,
     most: int = 100,
     prefix: Sequence[str] = (),
+    launcher: str = LOCAL,
 ) -> AsyncIterator[AvatarServer]:
     """``visavis serve`` as a user runs it, ready to start sessions; ended by SIGTERM."""
-    config = _prepare(folder, renderer, avatars, most)
+    config = _prepare(folder, renderer, avatars, most, launcher)
     env = {
         **discoverable(folder / "flash"),
         "LIVEKIT_URL": livekit.url,
@@ -150,11 +153,12 @@ async def serving(
             await process.aclose()
 
 
-def _prepare(folder: Path, renderer: str, avatars: Path | None, most: int) -> Path:
+def _prepare(folder: Path, renderer: str, avatars: Path | None, most: int, launcher: str) -> Path:
     """The server's folder and its deployment file."""
     (folder / "avatars").mkdir(parents=True, exist_ok=True)
     config = folder / "visavis.yaml"
-    config.write_text(CONFIG.format(renderer=renderer, most=most, avatars=avatars or folder / "avatars"))
+    text = CONFIG.format(renderer=renderer, most=most, avatars=avatars or folder / "avatars", launcher=launcher)
+    config.write_text(text)
     return config
 
 

@@ -81,9 +81,14 @@ class RendererPlugin(PluginRecord):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransportPlugin(PluginRecord):
-    """A transport: ``factory(config)``, once a process."""
+    """A transport: ``factory(config)``, once a process.
+
+    ``rejoins`` says that a session whose process died may be begun again by the same request: a room can be joined
+    anew, half a file cannot be continued.
+    """
 
     factory: Callable[[Any], Transport]
+    rejoins: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

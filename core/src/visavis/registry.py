@@ -29,6 +29,7 @@ OURS = {
     Kind.RENDERER: ("onnxruntime",),
     Kind.TRANSPORT: ("file", "livekit"),
     Kind.SERVER: ("http",),
+    Kind.LAUNCHER: ("livekit-dispatch",),
 }
 """The parts that this project publishes."""
 
@@ -168,7 +169,7 @@ class Registry:
 
     def missing(self, kind: Kind, name: str) -> str:
         """One sentence on why there is no such part."""
-        wanted = f"visavis-{kind.value}-{name}"
+        wanted = _published(kind, name)
         for broken in self.broken:
             if broken.origin.dist == wanted:
                 return f"the {kind.value} {name!r} is installed but broken: {broken.reason}"
@@ -181,11 +182,16 @@ class Registry:
         if close:
             return f"did you mean {close[0]!r}?"
         for broken in self.broken:
-            if broken.origin.dist == f"visavis-{kind.value}-{name}":
+            if broken.origin.dist == _published(kind, name):
                 return "run `visavis doctor`"
         # Only names that are ours: to advise installing whatever is asked for would invite impostors.
         ours = name in OURS.get(kind, ())
-        return f"pip install visavis-{kind.value}-{name}" if ours else "run `visavis plugins` to see what is there"
+        return f"pip install {_published(kind, name)}" if ours else "run `visavis plugins` to see what is there"
+
+
+def _published(kind: Kind, name: str) -> str:
+    """The distribution that would bring one of our parts."""
+    return f"visavis-{kind.value}-{'livekit' if name == 'livekit-dispatch' else name}"
 
 
 def check_record(kind: Kind, record: object, hook_name: str) -> None:

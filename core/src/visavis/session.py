@@ -343,6 +343,10 @@ class Session(SessionHandle):
         else:
             self._scope.cancel()
 
+    async def wait_silent(self) -> None:
+        """Wait until nothing is being said or waits to be said. Raises SessionError if the session does not run."""
+        await self._running().floor.wait_silent()
+
     async def wait(self) -> None:
         """Wait for its end; raises its error if it failed."""
         await self._ended.wait()

@@ -271,13 +271,16 @@ class Scene:
 
 @asynccontextmanager
 async def scene(
-    room: Room, options: DataStreamOptions | None = None, identity: str | None = None
+    room: Room,
+    options: DataStreamOptions | None = None,
+    identity: str | None = None,
+    inherited: dict[str, Any] | None = None,
 ) -> AsyncIterator[Scene]:
     """A real session with a real pipeline around the source; closed at the end."""
     transport, metrics = RoomTransport(room), MemoryMetrics()
     source = DataStreamSource(options or DataStreamOptions(), DataStreamSessionOptions(identity=identity))
     renderer = FakeRenderer(fps=25)
-    context = SessionContext("s", SessionRequest(), metrics)
+    context = SessionContext("s", SessionRequest(), metrics, inherited=inherited or {})
     session = Session(context, renderer.load(), Batcher(renderer), transport, NoOptions(), [source])
     async with anyio.create_task_group() as tasks:
         await tasks.start(session.run)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
@@ -111,6 +111,13 @@ class SessionContext:
     """Why the session ends; set before its parts are closed."""
     last_sign: float = float("-inf")
     """When a part last said that somebody is there, in the event loop's seconds."""
+    notes: dict[str, Callable[[], Any]] = field(default_factory=dict)
+    """What parts would leave to a session that takes this one's place, should its process die: by a part's name, a
+    function that says it as plain data (JSON)."""
+    inherited: Mapping[str, Any] = field(default_factory=dict)
+    """What such a predecessor left, by the same names; empty for a session that is nobody's successor."""
+    on_note: Callable[[], None] = lambda: None
+    """Called by a part whose note has changed in a way that must not be lost (an utterance began or ended)."""
 
     def sign_of_life(self) -> None:
         """Somebody is there (has joined, spoken, touched something): the idle timeout counts from now.
@@ -138,6 +145,10 @@ class SpeechStream(Protocol):
     @property
     def id(self) -> str:
         """The segment's id, unique in its session."""
+
+    @property
+    def played(self) -> int:
+        """Samples really played so far, at the rate in which it is written."""
 
     async def write(self, pcm: NDArray[np.generic]) -> None:
         """Add sound (see ``visavis.media.as_pcm`` for what it may be). Waits while the pipeline is full.

@@ -42,6 +42,12 @@ class Batcher:
         self._busy = anyio.Lock()
         self.cost = StepCost()
         """What its calls have cost of late."""
+        self._began: float | None = None
+
+    @property
+    def busy_for(self) -> float:
+        """How many seconds the call that is under way has lasted; 0 if there is none."""
+        return 0.0 if self._began is None else anyio.current_time() - self._began
 
     async def step(self, avatar: LoadedAvatar, session: RenderSession, input: RenderInput) -> VideoFrame | None:
         """Draw one tick of one session, together with whoever else is due; None if it was dropped.
@@ -82,7 +88,7 @@ class Batcher:
         return group
 
     async def _run(self, group: list[_Due]) -> None:
-        began = anyio.current_time()
+        began = self._began = anyio.current_time()
         try:
             sessions, inputs = [d.session for d in group], [d.input for d in group]
             frames = await workers.run(self.cost.call, self._renderer, sessions, inputs)
@@ -95,6 +101,7 @@ class Batcher:
             for due, frame in zip(group, frames, strict=True):
                 due.frame = frame
         finally:
+            self._began = None
             for due in group:
                 due.done.set()
         self._metrics.observe("visavis_step_seconds", anyio.current_time() - began)

@@ -37,7 +37,7 @@ class Segment:
         self.format = slicer.source
         self.ended = False
         self.cut = False  # an interrupt is under way
-        self.played = 0  # source samples really played
+        self._played = 0
         self.on_their_way = 0  # slices taken for rendering and not played yet
         self.heard = False
         self.reported = False
@@ -52,6 +52,15 @@ class Segment:
     def id(self) -> str:
         """Unique in its session."""
         return self._id
+
+    @property
+    def played(self) -> int:
+        """Source samples really played."""
+        return self._played
+
+    @played.setter
+    def played(self, samples: int) -> None:
+        self._played = samples
 
     @property
     def over(self) -> bool:

@@ -42,7 +42,9 @@ class Admission:
     Under "auto" nobody is taken on either while more than one recent frame in ten was late.
     """
 
-    def __init__(self, most: int | Literal["auto"], cost: StepCost, tally: Tally, *, cores: int | None = None) -> None:
+    def __init__(
+        self, most: int | Literal["auto"], cost: StepCost, tally: Tally, *, cores: float | None = None
+    ) -> None:
         self._fixed = most if isinstance(most, int) else None
         self._cost, self._tally = cost, tally
         self._cores = cores or processors()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
+from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
@@ -22,10 +24,14 @@ log = logging.getLogger("visavis.launcher")
 
 
 class LocalLauncher(Launcher):
-    """Runs sessions in this process. An async context manager around its supervisor and its tasks."""
+    """Runs sessions in this process. An async context manager around its supervisor and its tasks.
 
-    def __init__(self, deployment: Deployment, *, metrics: Metrics | None = None) -> None:
+    ``cores`` is this process's part of the machine where it has not the whole: what admission reckons with.
+    """
+
+    def __init__(self, deployment: Deployment, *, metrics: Metrics | None = None, cores: float | None = None) -> None:
         self._metrics = metrics or NoMetrics()
+        self._cores = cores
         self._deployment = deployment
         self.supervisor = Supervisor(deployment, metrics=metrics)
         self._sessions: dict[str, Session] = {}
@@ -40,7 +46,7 @@ class LocalLauncher(Launcher):
         async with AsyncExitStack() as stack:
             supervisor = await stack.enter_async_context(self.supervisor)
             most = self._deployment.limits.max_sessions
-            self._admission = Admission(most, supervisor.batcher.cost, supervisor.tally)
+            self._admission = Admission(most, supervisor.batcher.cost, supervisor.tally, cores=self._cores)
             supervisor.calibrates = self._admission.measures
             for avatar in self._deployment.prewarm:
                 try:
@@ -64,6 +70,12 @@ class LocalLauncher(Launcher):
 
     async def start(self, request: SessionRequest) -> SessionHandle:
         """Start a session; returns once frames can flow. Raises AtCapacity, or why it cannot start."""
+        return await self.begin(request)
+
+    async def begin(
+        self, request: SessionRequest, *, session_id: str | None = None, inherited: Mapping[str, Any] | None = None
+    ) -> Session:
+        """As ``start``, for a session of a given id, or one that takes another's place: see ``Supervisor.session``."""
         if self._closing:
             raise SessionError("no session is started any more: the server stops")
         full = await self.capacity()
@@ -74,7 +86,7 @@ class LocalLauncher(Launcher):
         scope = anyio.CancelScope()
         self._starts.add(scope)
         try:
-            session: Session = await self._tasks.start(self._run, request, scope)
+            session: Session = await self._tasks.start(self._run, request, scope, session_id, inherited)
         except BaseException:
             scope.cancel()  # whoever asked has left: nobody would end what has just begun
             raise
@@ -84,13 +96,20 @@ class LocalLauncher(Launcher):
         return session
 
     async def _run(
-        self, request: SessionRequest, scope: anyio.CancelScope, *, task_status: TaskStatus[Session]
+        self,
+        request: SessionRequest,
+        scope: anyio.CancelScope,
+        session_id: str | None,
+        inherited: Mapping[str, Any] | None,
+        *,
+        task_status: TaskStatus[Session],
     ) -> None:
         session: Session | None = None
         started = False
         try:
             with scope:
-                async with self.supervisor.session(request) as session:
+                ready = self.supervisor.session(request, session_id=session_id, inherited=inherited)
+                async with ready as session:
                     async with anyio.create_task_group() as tasks:
                         await tasks.start(session.run)
                         self._starts.discard(scope)

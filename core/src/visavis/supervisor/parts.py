@@ -151,11 +151,17 @@ class Supervisor:
 
     @asynccontextmanager
     async def session(
-        self, request: SessionRequest, *, resources: Mapping[type[Any], Any] | None = None
+        self,
+        request: SessionRequest,
+        *,
+        resources: Mapping[type[Any], Any] | None = None,
+        session_id: str | None = None,
+        inherited: Mapping[str, Any] | None = None,
     ) -> AsyncIterator[Session]:
         """A session that is ready to ``run``.
 
-        ``resources`` stand in its context from the start, by their types: a room that is connected already, say.
+        ``resources`` stand in its context from the start, by their types: a room that is connected already, say. One
+        that takes the place of another has that one's ``session_id`` and what it left (``inherited``).
         Raises ConfigError for options that do not fit (before anything is loaded), AvatarError, RendererError.
         """
         options = self.deployment.transport.session_options(request.transport)
@@ -164,7 +170,9 @@ class Supervisor:
         loan = await self.lend(request.avatar)
         try:
             sources: list[AudioSource] = [self.deployment.source.make(heard)]
-            context = SessionContext(secrets.token_hex(ID_BYTES), request, self.metrics, dict(resources or {}))
+            context = SessionContext(
+                session_id or new_session_id(), request, self.metrics, dict(resources or {}), inherited=inherited or {}
+            )
             session = Session(
                 context,
                 loan,
@@ -183,6 +191,11 @@ class Supervisor:
             yield session
         finally:
             session.release()
+
+
+def new_session_id() -> str:
+    """An id for a session."""
+    return secrets.token_hex(ID_BYTES)
 
 
 def effective(asked: SessionLimits, deployment: Limits) -> SessionLimits:

@@ -39,6 +39,11 @@ class Spoken:
         return self._result is not None
 
     @property
+    def played(self) -> int:
+        """Samples that arrived: they count as played at once."""
+        return self.samples
+
+    @property
     def samples(self) -> int:
         """Samples that arrived."""
         return sum(len(piece) for piece in self.pieces)

@@ -45,8 +45,7 @@ def serve(
     options = deployment.server.config
 
     import anyio
-
-    from visavis_server_http.logs import to_stderr
+    from visavis.logs import to_stderr
 
     to_stderr(options.log_format, "debug" if output.verbose else options.log_level)
     if not anyio.run(_serve, deployment, output.tell):

@@ -11,11 +11,11 @@ from visavis.errors import VisavisError
 from visavis.interfaces.launcher import Launcher
 from visavis.interfaces.session import SessionRequest
 from visavis.metrics import Metrics
+from visavis.redaction import redacted
 
 from visavis_server_http import accounting, errors
 from visavis_server_http.entries import Entry, Ledger
 from visavis_server_http.errors import ApiError
-from visavis_server_http.redaction import redacted
 
 log = logging.getLogger("visavis.server.http")
 

@@ -10,11 +10,11 @@ from anyio.abc import TaskGroup, TaskStatus
 from visavis.errors import VisavisError
 from visavis.interfaces.session import SessionHandle
 from visavis.media import AudioFormat
+from visavis.redaction import redacted
 
 from visavis_server_http import accounting
 from visavis_server_http.entries import Entry
 from visavis_server_http.errors import ApiError, unavailable
-from visavis_server_http.redaction import redacted
 from visavis_server_http.speech import Pieces, Spoken
 
 log = logging.getLogger("visavis.server.http")

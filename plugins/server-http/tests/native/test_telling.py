@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from visavis.logs import JsonLines, Lines, to_stderr
+from visavis.redaction import redacted
 from visavis_server_http.accounting import kind_of
-from visavis_server_http.logs import JsonLines, Lines, to_stderr
-from visavis_server_http.redaction import redacted
 from visavis_server_http.telemetry import MOST_SERIES, PrometheusMetrics
 
 pytestmark = pytest.mark.anyio

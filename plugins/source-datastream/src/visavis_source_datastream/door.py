@@ -34,6 +34,10 @@ class Door:
         self._order = [u for u in self._order if u.result is None]
         return (u for u in list(self._order) if identity is None or u.line.identity == identity)
 
+    def lines(self) -> list[Line]:
+        """The lines of all senders."""
+        return list(self._lines.values())
+
     def admit(self, reader: Reader, identity: str) -> Utterance:
         """Take a stream as an utterance; those of its sender that are still open end. Raises Refusal.
 

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import anyio
 from anyio.abc import TaskGroup
@@ -29,6 +29,8 @@ log = logging.getLogger("visavis.source.datastream")
 
 AUDIENCE_SECONDS: Final = 1.0
 """How long the first word waits for somebody to hear it: subscribing to a new track takes a quarter of a second."""
+NOTE: Final = "datastream"
+"""The name of what is left to a successor: by sender, position and interruption of each utterance not told of."""
 REFUSALS_LOGGED: Final = 50
 """Refusals of a session that the log tells of: who sends nonsense for hours fills no disk."""
 MOST_ARRIVALS: Final = 1_024
@@ -76,6 +78,8 @@ class DataStreamSource(AudioSource):
         self._closed = False
         self._refused = 0
         self._expected = True  # nobody has been spoken to
+        self._inherited: dict[str, list[list[Any]]] = {}
+        self._noted: Callable[[], object] = lambda: None
         self._heard: anyio.Event
         self._stir: Stir
         self._door: Door
@@ -90,6 +94,9 @@ class DataStreamSource(AudioSource):
         except KeyError:
             raise SessionError("the datastream source needs a LiveKit room", hint="use transport: livekit") from None
         self._metrics, self._sign_of_life = context.metrics, context.sign_of_life
+        context.notes[NOTE] = self._note
+        self._inherited = dict(context.inherited.get(NOTE, {}))
+        self._noted = lambda: context.on_note()
         self._stir, self._heard = Stir(), anyio.Event()
         self._door = Door(self._options, self._tell, self._serves, context.metrics)
         try:
@@ -116,6 +123,24 @@ class DataStreamSource(AudioSource):
         for name, method in methods.items():
             self._room.local_participant.register_rpc_method(name, method)
             self._undo.append(partial(_unregister, self._room, name))
+        self._finish_inherited()
+
+    def _note(self) -> dict[str, list[list[Any]]]:
+        """What a successor has to tell each sender: how its utterances ended, those that are open as cut off now."""
+        open_ones: dict[str, list[list[Any]]] = {}
+        for line in self._door.lines():
+            if line.utterances:
+                open_ones[line.identity] = [list(utterance.outcome()) for utterance in line.utterances]
+        return open_ones
+
+    def _finish_inherited(self) -> None:
+        """Utterances of a predecessor whose process died: their senders still wait to be told of the end."""
+        for identity, outcomes in self._inherited.items():
+            if self._serves(identity):
+                for position, interrupted in outcomes:
+                    told = wire.finished(float(position), interrupted=bool(interrupted))
+                    self._courier.post(identity, Call(wire.PLAYBACK_FINISHED, told))
+        self._inherited = {}
 
     async def run(self, speech: SpeechWriter) -> None:
         """Speak until the session ends: a room has no last word."""
@@ -239,7 +264,9 @@ class DataStreamSource(AudioSource):
 
     def _let_in(self, arrival: _Opened) -> Utterance | None:
         try:
-            return self._door.admit(arrival.reader, arrival.identity)
+            utterance = self._door.admit(arrival.reader, arrival.identity)
+            self._noted()
+            return utterance
         except Refusal as refusal:
             self._refuse(arrival.identity, arrival.reader.info.stream_id, refusal)
             return None
@@ -329,6 +356,7 @@ class DataStreamSource(AudioSource):
             case "finished":
                 assert utterance.result is not None
                 position, interrupted = utterance.result
+                self._noted()
                 self._courier.post(to, Call(wire.PLAYBACK_FINISHED, wire.finished(position, interrupted=interrupted)))
 
 

@@ -216,6 +216,12 @@ class Utterance:
 
     # -- what becomes of it
 
+    def outcome(self) -> tuple[float, bool]:
+        """Seconds played and whether it was interrupted: as it ended, or if it were cut off now."""
+        if self.result is not None:
+            return self.result
+        return (0.0 if self.segment is None else self.segment.played / self.format.rate), True
+
     def start(self) -> None:
         """Its first sample was played."""
         self.heard = True

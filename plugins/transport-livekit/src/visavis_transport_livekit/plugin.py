@@ -27,6 +27,7 @@ def visavis_transports() -> Iterator[TransportPlugin]:
         config=LiveKitTransportOptions,
         session=LiveKitSessionOptions,
         provides=frozenset({"livekit.room"}),
+        rejoins=True,
         factory=make,
     )
 

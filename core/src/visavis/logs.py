@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import logging
 import sys
 from typing import Any, Final, Literal, TextIO
 
-from visavis_server_http import wall
-from visavis_server_http.redaction import redacted
+from visavis.redaction import redacted
 
 _OWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 _SECRET_FIELDS: Final = frozenset({"token", "livekit_token", "api_key", "secret", "authorization", "key"})
@@ -20,7 +20,7 @@ class Lines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The line; a traceback follows on lines of its own."""
         fields = "".join(f" {name}={_plain(value)}" for name, value in _fields(record).items())
-        text = f"{wall.stamp(wall.now())} {record.levelname.lower():7} {record.name}: {record.getMessage()}{fields}"
+        text = f"{_time(record)} {record.levelname.lower():7} {record.name}: {record.getMessage()}{fields}"
         if record.exc_info:
             text += "\n" + self.formatException(record.exc_info)
         return redacted(text)
@@ -32,7 +32,7 @@ class JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
         said: dict[str, Any] = {
-            "time": wall.stamp(wall.now()),
+            "time": _time(record),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
@@ -41,6 +41,12 @@ class JsonLines(logging.Formatter):
         if record.exc_info:
             said["exception"] = self.formatException(record.exc_info)
         return redacted(json.dumps(said, default=str))
+
+
+def _time(record: logging.LogRecord) -> str:
+    """ISO 8601 in UTC, with milliseconds and a Z."""
+    moment = datetime.datetime.fromtimestamp(record.created, datetime.UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:

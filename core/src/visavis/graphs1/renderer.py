@@ -5,15 +5,17 @@ from __future__ import annotations
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 
 from visavis.errors import RendererError
 from visavis.graphs1.avatar import Graphs1Avatar, Shared
 from visavis.graphs1.executor import GraphExecutor
+from visavis.graphs1.painter import Painter, ProcessorPainter, Scene
 from visavis.graphs1.session import Graphs1Session
 from visavis.graphs1.weights import Weights
 from visavis.hvia import Hvia
@@ -22,13 +24,15 @@ from visavis.interfaces.renderer import Renderer, RenderInput, RenderSession
 from visavis.media import VideoFrame
 from visavis.metrics import Metrics, NoMetrics
 
+Made = TypeVar("Made")
+
 
 class Graphs1Renderer(Renderer):
     """Draws ``graphs/1`` avatars with the executors of a subclass.
 
     ``packs`` are folders of graphs that avatars refer to; ``cache`` is the folder for decoded clips (default: see
     :func:`visavis.graphs1.clips.cache_folder`). ``metrics`` gets ``visavis_render_seconds{stage=...}`` for the stages
-    motion, face (one call for a whole batch) and compose (one picture).
+    motion, face (one call for a whole batch) and compose (one picture; a device's painter: one batch).
     """
 
     engines = frozenset({"graphs/1"})
@@ -53,6 +57,13 @@ class Graphs1Renderer(Renderer):
     @abstractmethod
     def make_executor(self, model: bytes, *, name: str) -> GraphExecutor:
         """Something that executes an ONNX file (checked already). ``name`` says which, for messages and logs."""
+
+    def make_painter(self, scene: Scene, face: bytes, *, name: str) -> Painter:
+        """What draws faces and lays them; ``face`` is the checked face graph, ``name`` as for an executor.
+
+        This one lays on the processor what ``make_executor``'s executor draws. A subclass may do both on its device.
+        """
+        return ProcessorPainter(scene, self.make_executor(face, name=name))
 
     def load(self, avatar: Hvia) -> Graphs1Avatar:
         """Load an avatar, or share it if it is loaded already. Blocking.
@@ -80,23 +91,17 @@ class Graphs1Renderer(Renderer):
 
     def _weights(self, avatar: Hvia) -> Weights:
         graphs = load_graphs(avatar, packs=self._packs)
-        with ExitStack() as undo:
-            motion = self._executor(avatar, graphs.motion.data, "motion")
-            undo.callback(motion.close)
-            face = self._executor(avatar, graphs.face.data, "face")
-            undo.callback(face.close)
-            weights = Weights(avatar, motion, face, self._timed, self._cache)
-            undo.pop_all()
-        return weights
+        named = avatar.id, avatar.path.name
 
-    def _executor(self, avatar: Hvia, model: bytes, which: str) -> GraphExecutor:
+        def painter(scene: Scene) -> Painter:
+            return _made(named, "face", lambda name: self.make_painter(scene, graphs.face.data, name=name))
+
+        motion = _made(named, "motion", lambda name: self.make_executor(graphs.motion.data, name=name))
         try:
-            return self.make_executor(model, name=f"{avatar.id}/{which}")
-        except RendererError:
+            return Weights(avatar, motion, painter, self._timed, self._cache)
+        except BaseException:
+            motion.close()
             raise
-        except Exception as error:  # an engine may raise anything; its words travel with the cause
-            said = " ".join(str(error).split())
-            raise RendererError(f"{avatar.path.name}: the engine refuses its {which} graph: {said}") from error
 
     def step(self, sessions: Sequence[RenderSession], inputs: Sequence[RenderInput]) -> list[VideoFrame | None]:
         """One tick for every session; see :meth:`visavis.interfaces.renderer.Renderer.step`."""
@@ -107,8 +112,10 @@ class Graphs1Renderer(Renderer):
         rows = list(zip(own, inputs, strict=True))
         self._move(weights, rows)
         drawing = [session.advance(given) for session, given in rows]
-        self._draw(weights, [session for session, draws in zip(own, drawing, strict=True) if draws])
-        return [session.paint() if draws else None for session, draws in zip(own, drawing, strict=True)]
+        shown = [session for session, draws in zip(own, drawing, strict=True) if draws]
+        self._draw(weights, shown)
+        pictures = iter(self._paint(weights, shown))
+        return [next(pictures) if draws else None for draws in drawing]
 
     def _own(self, sessions: Sequence[RenderSession]) -> list[Graphs1Session]:
         if len(sessions) > self.max_batch:
@@ -141,6 +148,17 @@ class Graphs1Renderer(Renderer):
         for (session, _), region in zip(wanting, regions, strict=True):
             session.give_region(region)
 
+    @staticmethod
+    def _paint(weights: Weights, sessions: Sequence[Graphs1Session]) -> list[VideoFrame]:
+        kept = [session.keep() for session in sessions]
+        laying = [session for session, picture in zip(sessions, kept, strict=True) if picture is None]
+        at = [session.base_frame for session in laying]
+        laid = iter(weights.lay([session.region for session in laying], at) if laying else ())
+        return [
+            session.laid(next(laid)) if picture is None else picture
+            for session, picture in zip(sessions, kept, strict=True)
+        ]
+
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
         start = time.perf_counter()
@@ -149,3 +167,14 @@ class Graphs1Renderer(Renderer):
 
     def close(self) -> None:
         """Nothing to let go of here: weights go with their avatars. May be called twice."""
+
+
+def _made(avatar: tuple[str, str], which: str, make: Callable[[str], Made]) -> Made:
+    """What runs a graph. Whatever the engine raises becomes a RendererError that names graph and avatar."""
+    try:
+        return make(f"{avatar[0]}/{which}")
+    except RendererError:
+        raise
+    except Exception as error:  # an engine may raise anything; its words travel with the cause
+        said = " ".join(str(error).split())
+        raise RendererError(f"{avatar[1]}: the engine refuses its {which} graph: {said}") from error

@@ -1,12 +1,11 @@
-"""What all sessions of an avatar share: its two executors, its base clip, and where the face lands on it."""
+"""What all sessions of an avatar share: its motion graph, its painter, its base clip, where the face lands on it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from fractions import Fraction
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import cv2
 import numpy as np
@@ -14,15 +13,13 @@ from numpy.typing import NDArray
 
 from visavis.errors import MediaError, RendererError
 from visavis.graphs1.clips import ClipSource, open_clip
-from visavis.graphs1.compose import Compositor, Plane, Region, Spot, spots_of
-from visavis.graphs1.executor import GraphExecutor, Tensor, Tensors
+from visavis.graphs1.compose import Compositor, Plane, Spot, spots_of
+from visavis.graphs1.executor import GraphExecutor
 from visavis.graphs1.motion import Vector, steps_ahead
+from visavis.graphs1.painter import Painter, Scene, Timer, checked, executed
 from visavis.hvia import Clip, Hvia
 from visavis.interfaces.renderer import RenderFormat
 from visavis.media import VideoFormat
-
-Timer = Callable[[str], AbstractContextManager[None]]
-"""Measures a stage: ``with timer("face"): ...``."""
 
 
 def format_of(avatar: Hvia) -> RenderFormat:
@@ -48,14 +45,19 @@ class Weights:
     """What all sessions of an avatar share. Safe to use from several threads."""
 
     def __init__(
-        self, avatar: Hvia, motion: GraphExecutor, face: GraphExecutor, timer: Timer, cache: Path | None
+        self,
+        avatar: Hvia,
+        motion: GraphExecutor,
+        make_painter: Callable[[Scene], Painter],
+        timer: Timer,
+        cache: Path | None,
     ) -> None:
         self.manifest = avatar.manifest
         self.digest = avatar.digest
         self.format = format_of(avatar)
         self.where: Final = avatar.path.name
         self.timer = timer
-        self._motion, self._face = motion, face
+        self._motion = motion
         clip = self.manifest.idle
         placement = avatar.placement(clip.id)
         self.poses: NDArray[np.float64] = placement.pose
@@ -67,7 +69,14 @@ class Weights:
             self.mattes = _clip(avatar, clip, clip.matte, "matte", cache)
         video, face_size = self.manifest.video, self.manifest.face
         self.compositor = Compositor(video.width, video.height, face_size.width, face_size.height)
-        self._warm_up()
+        self._painter = make_painter(
+            Scene(self.manifest, self.where, self.frames, self.spots, self.poses, self.compositor, timer)
+        )
+        try:
+            self._warm_up()
+        except BaseException:
+            self._painter.close()
+            raise
 
     @property
     def coefficients(self) -> int:
@@ -80,33 +89,20 @@ class Weights:
         """The motion graph for a batch: ``[hop]`` and ``[S]`` each, to ``[B, T, E]`` and ``[B, S]``."""
         motion, batch = self.manifest.motion, len(sounds)
         with self.timer("motion"):
-            out = self._run("motion", self._motion, {"pcm": np.stack(sounds), "state": np.stack(states)})
-        expression = _checked(out, "expression", np.float32, (batch, motion.frames, self.coefficients))
-        state = _checked(out, "state_out", np.float32, (batch, motion.state))
+            out = executed(self._motion, {"pcm": np.stack(sounds), "state": np.stack(states)}, "motion", self.where)
+        expression = checked(out, "expression", np.float32, (batch, motion.frames, self.coefficients))
+        state = checked(out, "state_out", np.float32, (batch, motion.state))
         if not np.isfinite(expression).all():
             raise RendererError(f"{self.where}: its motion graph put out what is not a number")
         return expression, state
 
-    def draw(self, expressions: Sequence[Vector], at: Sequence[int]) -> list[Region]:
-        """The face graph for a batch: ``[E]`` each over the base frames ``at``."""
-        face, batch = self.manifest.face, len(expressions)
-        feeds: dict[str, Tensor] = {"expression": np.stack(expressions)}
-        if "pose" in face.inputs:
-            feeds["pose"] = self.poses[list(at)].astype(np.float32)
-        if "base_y" in face.inputs or "base_uv" in face.inputs:
-            lifted = [self.compositor.lift(self.frames[index], self.spots[index]) for index in at]
-            own = {"base_y": np.stack([y[None] for y, _ in lifted]), "base_uv": np.stack([uv for _, uv in lifted])}
-            feeds.update({name: own[name] for name in own if name in face.inputs})
-        with self.timer("face"):
-            out = self._run("face", self._face, feeds)
-        luma, chroma = (batch, 1, face.height, face.width), (batch, 2, face.height // 2, face.width // 2)
-        y, uv = _checked(out, "y", np.uint8, luma), _checked(out, "uv", np.uint8, chroma)
-        alpha = _checked(out, "alpha", np.uint8, luma) if face.alpha else None
-        # Each row is copied out: a session keeps its region, which must not keep the others' or the engine's memory.
-        return [
-            Region(y[row, 0].copy(), uv[row].copy(), None if alpha is None else alpha[row, 0].copy())
-            for row in range(batch)
-        ]
+    def draw(self, expressions: Sequence[Vector], at: Sequence[int]) -> list[Any]:
+        """Faces for a batch: ``[E]`` each over the base frames ``at``; see :class:`Painter`."""
+        return self._painter.draw(expressions, at)
+
+    def lay(self, drawn: Sequence[Any], at: Sequence[int]) -> list[Plane]:
+        """Pictures of what was drawn over the base frames ``at``."""
+        return self._painter.lay(drawn, at)
 
     def still(self, at: int) -> bool:
         """Whether base frame ``at`` can hardly be told from the one before: a face at rest may stand on either."""
@@ -120,23 +116,14 @@ class Weights:
     def close(self) -> None:
         """Let go of both graphs."""
         self._motion.close()
-        self._face.close()
-
-    def _run(self, which: str, executor: GraphExecutor, feeds: Tensors) -> Tensors:
-        try:
-            return executor.run(feeds)
-        except RendererError:
-            raise
-        except Exception as error:  # an engine may raise anything; its words travel with the cause
-            raise RendererError(f"{self.where}: its {which} graph failed: {' '.join(str(error).split())}") from error
+        self._painter.close()
 
     def _warm_up(self) -> None:
         """Run both graphs once: engines set up on their first call, and a wrong output shows before a session does."""
         motion = self.manifest.motion
         zeros = np.zeros(motion.hop, np.float32), np.zeros(motion.state, np.float32)
         expression, _ = self.move([zeros[0]], [zeros[1]])
-        region = self.draw([expression[0, 0]], [0])[0]
-        self.compositor.lay(self.frames[0], self.spots[0], region)
+        self.lay(self.draw([expression[0, 0]], [0]), [0])
 
 
 def hardly_differ(luma: Plane, spots: Sequence[Spot], at: int, region: tuple[int, int]) -> bool:
@@ -169,11 +156,3 @@ def _clip(avatar: Hvia, clip: Clip, member: str, kind: Literal["i420", "matte"],
         )
     except MediaError as error:
         raise avatar.fault(f"{member!r}: {error.message}") from error
-
-
-def _checked(out: Tensors, name: str, dtype: type[np.generic], shape: tuple[int, ...]) -> Tensor:
-    tensor = out.get(name)
-    if tensor is None or tensor.dtype != dtype or tensor.shape != shape:
-        found = "nothing" if tensor is None else f"{tensor.dtype} {list(tensor.shape)}"
-        raise RendererError(f"the engine put out {found} for {name!r}, not {np.dtype(dtype)} {list(shape)}")
-    return tensor

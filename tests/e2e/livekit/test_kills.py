@@ -120,9 +120,7 @@ async def agent_killed(server: LiveKitServer, serving: Any, room: str) -> None:
         session_id = begin(serving, server, room, agent="agent")
         async with talker(server, server.token("agent", room, agent=True), 60.0) as process:
             await viewer.until("sound", of="avatar")
-            await anyio.sleep(
-                8
-            )  # by then the room lists the agent and it has answered: only such a one is judged
+            await anyio.sleep(8)  # by then the room lists the agent and it has answered: only such a one is judged
             process.kill()
             # LiveKit itself takes some twenty seconds to believe it; the avatar, which asks the agent, is gone before.
             await viewer.until("left", of="avatar", timeout=60)

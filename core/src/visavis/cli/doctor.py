@@ -133,7 +133,7 @@ def _store(registry: Registry) -> Iterator[Finding]:
 
 
 def _cache() -> Iterator[Finding]:
-    from visavis.graphs1.clips import cache_folder
+    from visavis.graphs1.caching import cache_folder
 
     folder = cache_folder()
     step = "set VISAVIS_CACHE_DIR to a folder that can be written; until then every start decodes the clips anew"

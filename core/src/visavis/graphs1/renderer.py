@@ -18,7 +18,7 @@ from visavis.graphs1.executor import GraphExecutor
 from visavis.graphs1.painter import Painter, ProcessorPainter, Scene
 from visavis.graphs1.session import Graphs1Session
 from visavis.graphs1.weights import Weights
-from visavis.hvia import Hvia
+from visavis.hvia import Hvia, Manifest
 from visavis.hvia.graphs import load_graphs
 from visavis.interfaces.renderer import Renderer, RenderInput, RenderSession
 from visavis.media import VideoFrame
@@ -58,6 +58,10 @@ class Graphs1Renderer(Renderer):
     def make_executor(self, model: bytes, *, name: str) -> GraphExecutor:
         """Something that executes an ONNX file (checked already). ``name`` says which, for messages and logs."""
 
+    def make_motion(self, manifest: Manifest, model: bytes, *, name: str) -> GraphExecutor:
+        """What executes the checked motion graph; a subclass that has to know its shapes ahead overrides this."""
+        return self.make_executor(model, name=name)
+
     def make_painter(self, scene: Scene, face: bytes, *, name: str) -> Painter:
         """What draws faces and lays them; ``face`` is the checked face graph, ``name`` as for an executor.
 
@@ -96,7 +100,7 @@ class Graphs1Renderer(Renderer):
         def painter(scene: Scene) -> Painter:
             return _made(named, "face", lambda name: self.make_painter(scene, graphs.face.data, name=name))
 
-        motion = _made(named, "motion", lambda name: self.make_executor(graphs.motion.data, name=name))
+        motion = _made(named, "motion", lambda name: self.make_motion(avatar.manifest, graphs.motion.data, name=name))
         try:
             return Weights(avatar, motion, painter, self._timed, self._cache)
         except BaseException:

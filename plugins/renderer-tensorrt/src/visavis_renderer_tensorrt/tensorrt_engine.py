@@ -218,7 +218,7 @@ def _logger(trt: Any) -> Any:
             self.said: list[tuple[Any, str]] = []
 
         def log(self, severity: Any, message: str) -> None:
-            if len(self.said) < 10_000:
+            if severity != trt.ILogger.VERBOSE:
                 self.said.append((severity, message))
             if severity == trt.ILogger.WARNING:
                 log.debug("%s", message)

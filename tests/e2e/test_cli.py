@@ -190,6 +190,9 @@ def test_avatars(visavis: Visavis, home: Path) -> None:
     ):
         assert wanted in shown.stdout
     assert json.loads(visavis("avatars", "inspect", "tiny", "--json").stdout)["manifest"]["format"] == "hvia/1"
+    tiny_avatar(home / "many.hvia", variants=("fp16", "int8"))
+    shown = visavis("avatars", "inspect", "many.hvia")
+    assert "graphs/face.onnx (fp16 graphs/face.fp16.onnx, int8 graphs/face.int8.onnx): 64x64" in shown.stdout
     judged = visavis("avatars", "validate", "assets/avatars/tiny.hvia", broken, "none.hvia", "--json")
     assert judged.returncode == 2
     assert [item["ok"] for item in json.loads(judged.stdout)["files"]] == [True, False, False]

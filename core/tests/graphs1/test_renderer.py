@@ -12,55 +12,20 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
-from numpy.typing import NDArray
-from onnx.reference import ReferenceEvaluator
+from graphs1_reference import HOP, IDLE, Reference, ReferenceRenderer, load, loud
 from visavis.errors import AvatarError, AvatarInvalid, RendererError
-from visavis.graphs1 import Graphs1Avatar, Graphs1Renderer, Graphs1Session, Tensors
-from visavis.graphs1.weights import Weights, hardly_differ
+from visavis.graphs1 import Graphs1Avatar, Graphs1Renderer, Graphs1Session
+from visavis.graphs1.scene import hardly_differ
+from visavis.graphs1.weights import Weights
 from visavis.hvia import ARKIT_52, open_hvia, write_hvia
 from visavis.interfaces.renderer import RenderInput, RenderSession
 from visavis.media import VideoFormat, VideoFrame
 from visavis.metrics import MemoryMetrics
 from visavis.testing.tiny import tiny_avatar
 
-HOP = 1600
 JAW = ARKIT_52.index("jawOpen")
 LIDS = [ARKIT_52.index("eyeBlinkLeft"), ARKIT_52.index("eyeBlinkRight")]
-IDLE = RenderInput(None)
-
-
-class Reference:
-    """The reference evaluator, which counts its calls and rows."""
-
-    def __init__(self, model: bytes, name: str) -> None:
-        self.evaluator = ReferenceEvaluator(onnx.load_model_from_string(model))
-        self.name = name
-        self.rows: list[int] = []
-        self.closed = False
-        self.fault: Exception | None = None
-        self.out: dict[str, Any] = {}
-
-    def run(self, feeds: Tensors) -> Tensors:
-        if self.fault is not None:
-            raise self.fault
-        self.rows.append(len(next(iter(feeds.values()))))
-        names = self.evaluator.output_names
-        return dict(zip(names, self.evaluator.run(None, dict(feeds)), strict=True)) | self.out
-
-    def close(self) -> None:
-        self.closed = True
-
-
-class ReferenceRenderer(Graphs1Renderer):
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self.made: list[Reference] = []
-
-    def make_executor(self, model: bytes, *, name: str) -> Reference:
-        self.made.append(Reference(model, name))
-        return self.made[-1]
 
 
 @pytest.fixture(scope="module")
@@ -78,20 +43,11 @@ def renderer(cache: Path) -> ReferenceRenderer:
     return ReferenceRenderer(cache=cache)
 
 
-def load(renderer: Graphs1Renderer, path: Path) -> Graphs1Avatar:
-    with open_hvia(path) as avatar:
-        return renderer.load(avatar)
-
-
 @pytest.fixture
 def avatar(renderer: ReferenceRenderer, path: Path) -> Iterator[Graphs1Avatar]:
     loaded = load(renderer, path)
     yield loaded
     loaded.close()
-
-
-def loud(level: float = 0.3, seed: int = 0) -> NDArray[np.float32]:
-    return (np.random.default_rng(seed).standard_normal(HOP) * level).astype(np.float32)
 
 
 QUIET = np.zeros(HOP, np.float32)
@@ -353,7 +309,7 @@ def test_it_says_how_long_each_stage_took(cache: Path, path: Path) -> None:
 def test_misuse_is_refused(renderer: ReferenceRenderer, avatar: Graphs1Avatar, tmp_path: Path) -> None:
     session = avatar.open()
     other = load(renderer, tiny_avatar(tmp_path, seed=5))
-    assert other.batch_key != avatar.batch_key
+    assert other.batch_key != avatar.batch_key  # another seed is another motion graph
     assert renderer.step([], []) == []
     for sessions, said in (
         ([session, session], "once"),

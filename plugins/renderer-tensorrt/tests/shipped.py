@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from visavis.graphs1.compose import spots_of
-from visavis.hvia import Hvia, open_hvia
-from visavis.hvia.graphs import motion_contract
+from visavis.hvia import Hvia, Precision, open_hvia
+from visavis.hvia.graphs import GraphOffer, Which
 from visavis.testing.tiny import tiny_avatar
-from visavis_renderer_tensorrt.nodes import declared
-from visavis_renderer_tensorrt.scene_graph import scene_graph, window_of
+from visavis_renderer_tensorrt.programs import motion_program, picture_program
 
 SPEC = find_spec("visavis_store_filesystem")
 SAMPLES = sorted(Path(SPEC.origin).parent.glob("avatars/*.hvia")) if SPEC and SPEC.origin else []
@@ -37,7 +36,7 @@ class Shipped:
 def shipped() -> list[Shipped]:
     """All of them."""
     with tempfile.TemporaryDirectory() as folder:
-        tiny = tiny_avatar(Path(folder) / "tiny.hvia")
+        tiny = tiny_avatar(Path(folder) / "tiny.hvia", variants=("fp16", "int8"))
         follows = tiny_avatar(Path(folder) / "tiny-follows.hvia", inputs=ALL_INPUTS)
         found = []
         for path in (*SAMPLES, tiny, follows):
@@ -46,19 +45,17 @@ def shipped() -> list[Shipped]:
     return found
 
 
-def sources(avatar: Hvia, which: str) -> Iterator[tuple[str, bytes]]:
+def sources(avatar: Hvia, which: Which) -> Iterator[tuple[Precision, bytes]]:
     """A graph in all the precisions that the avatar brings."""
-    said = getattr(avatar.manifest, which)
-    variants: Mapping[str, str] = getattr(said, "variants", None) or {}
-    for precision, member in {"fp32": said.graph, **variants}.items():
-        yield precision, avatar.read(member)
+    offer = GraphOffer(avatar, which)
+    for precision in offer.precisions:
+        yield precision, offer.load(precision).data
 
 
 def _graphs(avatar: Hvia) -> Iterator[Shipped]:
     manifest = avatar.manifest
     for precision, data in sources(avatar, "motion"):
-        yield Shipped(avatar.id, "motion", precision, data, declared(data, motion_contract(manifest)[1]))
-    window = window_of(spots_of(avatar.placement(manifest.idle.id)), manifest.video.width, manifest.video.height)
-    region = (manifest.face.width, manifest.face.height)
+        yield Shipped(avatar.id, "motion", precision, data, motion_program(manifest, data))
+    spots = spots_of(avatar.placement(manifest.idle.id))
     for precision, data in sources(avatar, "face"):
-        yield Shipped(avatar.id, "face", precision, data, scene_graph(data, window, region))
+        yield Shipped(avatar.id, "face", precision, data, picture_program(manifest, spots, data)[1])

@@ -20,10 +20,12 @@ from visavis.errors import RendererError
 from visavis.graphs1.compose import spots_of
 from visavis.hvia import open_hvia
 from visavis.hvia.graphs import check_graph, motion_contract
+from visavis.testing.tiny import tiny_avatar
 from visavis_renderer_tensorrt import scene_graph as scenes
 from visavis_renderer_tensorrt import tensorrt_engine
 from visavis_renderer_tensorrt.device import Profile
 from visavis_renderer_tensorrt.nodes import UINT8, attribute, constants, drop_unread
+from visavis_renderer_tensorrt.programs import picture_program
 from visavis_renderer_tensorrt.tensorrt_engine import TensorRTEngine, find
 
 pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT-RTX has no wheel for this platform")
@@ -197,6 +199,20 @@ def test_quantised_as_ours_it_is_built(face: bytes, tmp_path: Path, capability: 
     assert build(quantised(face, tmp_path), capability)
 
 
+def test_a_step_of_nothing_is_refused(tmp_path: Path) -> None:
+    """A channel whose weights are all zeros has a largest weight of zero, but must not have a step of zero."""
+    with open_hvia(tiny_avatar(tmp_path, variants=("int8",))) as avatar:
+        model = onnx.load_model_from_string(dict(sources(avatar, "motion"))["int8"])
+    weights = next(node for node in model.graph.node if node.op_type == "DequantizeLinear" and len(node.attribute))
+    assert build(model.SerializeToString())
+    steps = constants(model)[weights.input[1]].copy()
+    steps[3] = 0
+    weights.input[1] = "steps"
+    model.graph.initializer.append(numpy_helper.from_array(steps, "steps"))
+    with pytest.raises(RendererError, match="Scale coefficients must all be positive"):
+        build(model.SerializeToString())
+
+
 # -- the renderer's own
 
 
@@ -233,10 +249,7 @@ def test_levels_that_are_not_cast_cannot_be_laid(face: bytes) -> None:
 
 def picture(face: bytes) -> bytes:
     with open_hvia(SAMPLES[0]) as avatar:
-        manifest = avatar.manifest
-        spots = spots_of(avatar.placement(manifest.idle.id))
-    window = scenes.window_of(spots, manifest.video.width, manifest.video.height)
-    return scenes.scene_graph(face, window, (manifest.face.width, manifest.face.height))
+        return picture_program(avatar.manifest, spots_of(avatar.placement(avatar.manifest.idle.id)), face)[1]
 
 
 # -- the format's

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,7 @@ from visavis.errors import AvatarError, BadInput
 
 if TYPE_CHECKING:
     from visavis.hvia import Finding, Hvia
+    from visavis.hvia.manifest import GraphSource, Precision
 
 app = typer.Typer(
     help="List, inspect, validate and pack avatar files (.hvia).",
@@ -109,9 +111,9 @@ def _description(file: Hvia) -> list[tuple[str, str]]:
         ("format", f"{said.format}, engine {said.engine}, {file.size / 1e6:.2f} MB"),
         ("digest", f"sha256:{file.digest}"),
         ("video", f"{video.width}x{video.height} at {video.fps} fps"),
-        ("motion", f"{_graph(motion.graph)}: {motion.sample_rate} Hz, hop {motion.hop}, look-ahead {ahead:.0f} ms"),
+        ("motion", f"{_graphs(motion.sources)}: {motion.sample_rate} Hz, hop {motion.hop}, look-ahead {ahead:.0f} ms"),
         ("", f"{len(motion.coefficients)} coefficients" + (f" ({motion.profile})" if motion.profile else "")),
-        ("face", f"{_graph(face.graph)}: {face.width}x{face.height} from {', '.join(face.inputs)}"),
+        ("face", f"{_graphs(face.sources)}: {face.width}x{face.height} from {', '.join(face.inputs)}"),
     ]
     rows += [("clip", f"{clip.id}: {clip.kind}, {clip.frames / video.fps:.1f} s") for clip in said.clips]
     rows += [("member", f"{member.path}, {member.size / 1e3:.0f} kB") for member in said.members]
@@ -119,8 +121,13 @@ def _description(file: Hvia) -> list[tuple[str, str]]:
     return [row for row in rows if row[1]]
 
 
-def _graph(graph: Any) -> str:
-    return graph if isinstance(graph, str) else f"model pack {graph.sha256[:12]}"
+def _graphs(sources: Mapping[Precision, GraphSource]) -> str:
+    """Where a graph lies, and in which other precisions there is one."""
+    said = [s if isinstance(s, str) else f"model pack {s.sha256[:12]}" for s in sources.values()]
+    others = ", ".join(
+        f"{precision} {place}" for precision, place in zip(sources, said, strict=True) if precision != "fp32"
+    )
+    return f"{said[0]} ({others})" if others else said[0]
 
 
 @app.command("validate")

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from visavis.graphs1.avatar import Graphs1Avatar
 from visavis.graphs1.executor import GraphExecutor, Tensor, Tensors
-from visavis.graphs1.painter import Painter, ProcessorPainter, Scene
+from visavis.graphs1.painting import Painter, Place
 from visavis.graphs1.renderer import Graphs1Renderer
+from visavis.graphs1.scene import Scene
 from visavis.graphs1.session import Graphs1Session
 
 __all__ = [
@@ -21,7 +22,7 @@ __all__ = [
     "Graphs1Renderer",
     "Graphs1Session",
     "Painter",
-    "ProcessorPainter",
+    "Place",
     "Scene",
     "Tensor",
     "Tensors",

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TypeVar
 
 import cv2
 
 from visavis.errors import RendererError
-from visavis.graphs1.avatar import Graphs1Avatar, Shared
+from visavis.graphs1.avatar import Graphs1Avatar
 from visavis.graphs1.executor import GraphExecutor
-from visavis.graphs1.painter import Painter, ProcessorPainter, Scene
+from visavis.graphs1.graphs import FaceGraph, MotionGraph
+from visavis.graphs1.motion import Vector
+from visavis.graphs1.painting import Painter
+from visavis.graphs1.scene import Scene
 from visavis.graphs1.session import Graphs1Session
+from visavis.graphs1.sharing import Sharing
 from visavis.graphs1.weights import Weights
-from visavis.hvia import Hvia, Manifest
-from visavis.hvia.graphs import load_graphs
+from visavis.hvia import Hvia, Manifest, Precision
+from visavis.hvia.graphs import CheckedGraph, GraphOffer, Which, graph_name, load_graphs
 from visavis.interfaces.renderer import Renderer, RenderInput, RenderSession
 from visavis.media import VideoFrame
 from visavis.metrics import Metrics, NoMetrics
-
-Made = TypeVar("Made")
 
 
 class Graphs1Renderer(Renderer):
@@ -51,23 +51,13 @@ class Graphs1Renderer(Renderer):
         self.metrics: Metrics = metrics or NoMetrics()
         self._packs = tuple(packs)
         self._cache = cache
-        self._lock = threading.Lock()
-        self._loaded: dict[str, Shared] = {}
+        self._weights: Sharing[Weights] = Sharing()
+        self._motions: Sharing[MotionGraph] = Sharing()
+        self._painters: Sharing[Painter] = Sharing()
 
     @abstractmethod
     def make_executor(self, model: bytes, *, name: str) -> GraphExecutor:
         """Something that executes an ONNX file (checked already). ``name`` says which, for messages and logs."""
-
-    def make_motion(self, manifest: Manifest, model: bytes, *, name: str) -> GraphExecutor:
-        """What executes the checked motion graph; a subclass that has to know its shapes ahead overrides this."""
-        return self.make_executor(model, name=name)
-
-    def make_painter(self, scene: Scene, face: bytes, *, name: str) -> Painter:
-        """What draws faces and lays them; ``face`` is the checked face graph, ``name`` as for an executor.
-
-        This one lays on the processor what ``make_executor``'s executor draws. A subclass may do both on its device.
-        """
-        return ProcessorPainter(scene, self.make_executor(face, name=name))
 
     def load(self, avatar: Hvia) -> Graphs1Avatar:
         """Load an avatar, or share it if it is loaded already. Blocking.
@@ -78,47 +68,60 @@ class Graphs1Renderer(Renderer):
         if avatar.manifest.engine not in self.engines:
             said = f"it needs the engine {avatar.manifest.engine!r}, which this renderer does not read"
             raise avatar.fault(said, hint="`visavis plugins` lists the renderers")
-        with self._lock:
-            shared = self._loaded.get(avatar.digest)
-            if shared is None:
-                shared = Shared(self._loaded, avatar.digest, self._lock)
-                self._loaded[avatar.digest] = shared
-            shared.users += 1
-        try:
-            with shared.loading:
-                if shared.weights is None:
-                    shared.weights = self._weights(avatar)
-                return Graphs1Avatar(shared, shared.weights)
-        except BaseException:
-            shared.leave()
-            raise
+        return Graphs1Avatar(self._weights.take(avatar.digest, lambda: self._load(avatar)))
 
-    def _weights(self, avatar: Hvia) -> Weights:
-        graphs = load_graphs(avatar, packs=self._packs)
-        named = avatar.id, avatar.path.name
+    def prefer(self, offer: GraphOffer) -> Precision:
+        """Which of the precisions that a graph comes in is executed: ``fp32``, unless a subclass says otherwise."""
+        return "fp32"
 
-        def painter(scene: Scene) -> Painter:
-            return _made(named, "face", lambda name: self.make_painter(scene, graphs.face.data, name=name))
+    def make_motion(self, manifest: Manifest, graph: CheckedGraph, *, name: str) -> GraphExecutor:
+        """What executes the motion graph; a subclass that has to know its shapes ahead overrides this."""
+        return self.make_executor(graph.data, name=name)
 
-        motion = _made(named, "motion", lambda name: self.make_motion(avatar.manifest, graphs.motion.data, name=name))
-        try:
-            return Weights(avatar, motion, painter, self._timed, self._cache)
-        except BaseException:
-            motion.close()
-            raise
+    def make_painter(self, scene: Scene, graph: CheckedGraph, *, name: str) -> Painter:
+        """What draws faces by the face graph and lays them: by an executor, and on the processor.
+
+        A subclass may do both on its device; if what it makes serves one scene alone, :meth:`painter_key` says so.
+        """
+        return FaceGraph(self.make_executor(graph.data, name=name), graph.precision, scene.manifest.face, self._timed)
+
+    def painter_key(self, scene: Scene, graph: CheckedGraph) -> str:
+        """Avatars whose keys are equal share a painter."""
+        return graph.sha256
+
+    def _load(self, avatar: Hvia) -> Weights:
+        graphs = load_graphs(avatar, packs=self._packs, choose=self.prefer)
+        scene = Scene(avatar, self._timed, self._cache)
+        with ExitStack() as undo:
+            motion = self._motions.take(graphs.motion.sha256, lambda: self._motion(avatar, graphs.motion))
+            undo.callback(motion.close)
+            key = self.painter_key(scene, graphs.face)
+            painter = self._painters.take(key, lambda: self._painter(avatar, scene, graphs.face))
+            undo.callback(painter.close)
+            weights = Weights(scene, motion, painter)
+            undo.pop_all()
+        return weights
+
+    def _motion(self, avatar: Hvia, graph: CheckedGraph) -> MotionGraph:
+        with _refusing(avatar, "motion", graph) as name:
+            executor = self.make_motion(avatar.manifest, graph, name=name)
+        return MotionGraph(executor, graph.precision, avatar.manifest.motion, self._timed)
+
+    def _painter(self, avatar: Hvia, scene: Scene, graph: CheckedGraph) -> Painter:
+        with _refusing(avatar, "face", graph) as name:
+            return self.make_painter(scene, graph, name=name)
 
     def step(self, sessions: Sequence[RenderSession], inputs: Sequence[RenderInput]) -> list[VideoFrame | None]:
         """One tick for every session; see :meth:`visavis.interfaces.renderer.Renderer.step`."""
         own = self._own(sessions)
         if not own:
             return []
-        weights = own[0].weights
         rows = list(zip(own, inputs, strict=True))
-        self._move(weights, rows)
+        self._move(rows)
         drawing = [session.advance(given) for session, given in rows]
         shown = [session for session, draws in zip(own, drawing, strict=True) if draws]
-        self._draw(weights, shown)
-        pictures = iter(self._paint(weights, shown))
+        self._draw(shown)
+        pictures = iter(self._lay(shown))
         return [next(pictures) if draws else None for draws in drawing]
 
     def _own(self, sessions: Sequence[RenderSession]) -> list[Graphs1Session]:
@@ -127,41 +130,49 @@ class Graphs1Renderer(Renderer):
         own = [session for session in sessions if isinstance(session, Graphs1Session)]
         if len(own) != len(sessions) or len({id(session) for session in own}) != len(own):
             raise ValueError("a step takes each of this renderer's sessions once, and no others")
-        if len({id(session.weights) for session in own}) > 1:
+        if len({session.weights.batch_key for session in own}) > 1:
             raise ValueError("the sessions of a step must share one batch key")
         for session in own:
             session.check_open()
         return own
 
     @staticmethod
-    def _move(weights: Weights, rows: Sequence[tuple[Graphs1Session, RenderInput]]) -> None:
+    def _move(rows: Sequence[tuple[Graphs1Session, RenderInput]]) -> None:
         calls = [(session, sound) for session, given in rows if (sound := session.hear(given)) is not None]
         if not calls:
             return
-        expressions, states = weights.move([sound for _, sound in calls], [session.state for session, _ in calls])
-        for row, (session, _) in enumerate(calls):
+        sessions = [session for session, _ in calls]
+        expressions, states = sessions[0].weights.motion.move(
+            [sound for _, sound in calls], [session.state for session in sessions], [s.weights.where for s in sessions]
+        )
+        for row, session in enumerate(sessions):
             # A copy: a view would keep the whole batch's memory for as long as this session's state lives.
             session.take(expressions[row].copy(), states[row].copy())
 
     @staticmethod
-    def _draw(weights: Weights, sessions: Sequence[Graphs1Session]) -> None:
-        wanting = [(session, wanted) for session in sessions if (wanted := session.wants_region) is not None]
-        if not wanting:
-            return
-        regions = weights.draw([wanted for _, wanted in wanting], [session.base_frame for session, _ in wanting])
-        for (session, _), region in zip(wanting, regions, strict=True):
-            session.give_region(region)
+    def _draw(sessions: Sequence[Graphs1Session]) -> None:
+        """One call of each painter; sessions of several avatars may share it."""
+        wanting: dict[Painter, list[tuple[Graphs1Session, Vector]]] = {}
+        for session in sessions:
+            if (wanted := session.wants_region) is not None:
+                wanting.setdefault(session.weights.face, []).append((session, wanted))
+        for painter, rows in wanting.items():
+            drawn = painter.draw([wanted for _, wanted in rows], [session.place for session, _ in rows])
+            for (session, _), region in zip(rows, drawn, strict=True):
+                session.give_region(region)
 
     @staticmethod
-    def _paint(weights: Weights, sessions: Sequence[Graphs1Session]) -> list[VideoFrame]:
-        kept = [session.keep() for session in sessions]
-        laying = [session for session, picture in zip(sessions, kept, strict=True) if picture is None]
-        at = [session.base_frame for session in laying]
-        laid = iter(weights.lay([session.region for session in laying], at) if laying else ())
-        return [
-            session.laid(next(laid)) if picture is None else picture
-            for session, picture in zip(sessions, kept, strict=True)
-        ]
+    def _lay(sessions: Sequence[Graphs1Session]) -> list[VideoFrame]:
+        """The pictures of all: kept ones, and those that each painter lays in one call."""
+        kept = {id(session): session.keep() for session in sessions}
+        laying: dict[Painter, list[Graphs1Session]] = {}
+        for session in sessions:
+            if kept[id(session)] is None:
+                laying.setdefault(session.weights.face, []).append(session)
+        for painter, rows in laying.items():
+            laid = painter.lay([session.region for session in rows], [session.place for session in rows])
+            kept.update((id(session), session.laid(data)) for session, data in zip(rows, laid, strict=True))
+        return [picture for session in sessions if (picture := kept[id(session)]) is not None]
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
@@ -173,12 +184,13 @@ class Graphs1Renderer(Renderer):
         """Nothing to let go of here: weights go with their avatars. May be called twice."""
 
 
-def _made(avatar: tuple[str, str], which: str, make: Callable[[str], Made]) -> Made:
-    """What runs a graph. Whatever the engine raises becomes a RendererError that names graph and avatar."""
+@contextmanager
+def _refusing(avatar: Hvia, which: Which, graph: CheckedGraph) -> Iterator[str]:
+    """The name of a graph that is brought to an engine, whose refusal becomes a RendererError that names it."""
     try:
-        return make(f"{avatar[0]}/{which}")
+        yield f"{avatar.id}/{which}"
     except RendererError:
         raise
     except Exception as error:  # an engine may raise anything; its words travel with the cause
-        said = " ".join(str(error).split())
-        raise RendererError(f"{avatar[1]}: the engine refuses its {which} graph: {said}") from error
+        said, what = " ".join(str(error).split()), graph_name(which, graph.precision)
+        raise RendererError(f"{avatar.path.name}: the engine refuses its {what}: {said}") from error

@@ -12,6 +12,7 @@ from visavis.errors import RendererError
 from visavis.graphs1.behaviours import Behaviours
 from visavis.graphs1.compose import Plane
 from visavis.graphs1.motion import Easing, SoundStream, Vector
+from visavis.graphs1.painting import Place
 from visavis.graphs1.weights import Weights
 from visavis.interfaces.renderer import RenderInput, RenderSession
 from visavis.media import VideoFrame
@@ -155,8 +156,13 @@ class Graphs1Session(RenderSession):
         return at
 
     @property
+    def place(self) -> Place:
+        """Where the next picture's face lands."""
+        return self.weights.scene, self._at
+
+    @property
     def region(self) -> Any:
-        """What the painter is to lay over :attr:`base_frame`."""
+        """What the painter is to lay at :attr:`place`."""
         return self._region
 
     def laid(self, data: Plane) -> VideoFrame:
@@ -188,8 +194,9 @@ class Graphs1Session(RenderSession):
         self.check_open()
         self._show(face, behaviours=behaviours)
         if (wanted := self.wants_region) is not None:
-            self.give_region(self.weights.draw([wanted], [self._at])[0])
-        return self.laid(self.weights.lay([self._region], [self._at])[0])
+            (region,) = self.weights.face.draw([wanted], [self.place])
+            self.give_region(region)
+        return self.laid(self.weights.face.lay([self._region], [self.place])[0])
 
     def reset(self) -> None:
         """After an interrupt: forget the sound heard; keep the pose, and leave what the face held."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from visavis.hvia.limits import LIMITS, Limits
-from visavis.hvia.manifest import ENGINE, FORMAT, Clip, Face, Manifest, Motion, manifest_schema
+from visavis.hvia.manifest import ENGINE, FORMAT, Clip, Face, Manifest, Motion, Precision, manifest_schema
 from visavis.hvia.placement import Placement
 from visavis.hvia.profiles import ARKIT_52
 from visavis.hvia.reader import Hvia, open_hvia
@@ -23,6 +23,7 @@ __all__ = [
     "Manifest",
     "Motion",
     "Placement",
+    "Precision",
     "check_hvia",
     "manifest_schema",
     "open_hvia",

@@ -78,6 +78,39 @@ class GraphReference(_Model):
     """SHA-256 of the ONNX file, in lower-case hex."""
 
 
+GraphSource = MemberPath | GraphReference
+"""Where a graph lies."""
+Precision = Literal["fp32", "fp16", "int8"]
+"""What a graph computes in."""
+
+
+class Variants(_Model):
+    """The same graph in other precisions. A reader may execute one of them in the place of ``graph``, or none.
+
+    Inputs and outputs are those of ``graph``: names, types and shapes.
+    """
+
+    fp16: GraphSource | None = None
+    """Computes in half precision inside."""
+    int8: GraphSource | None = None
+    """Computes in 8 bit integers inside: QuantizeLinear and DequantizeLinear stand around what is quantised."""
+
+
+class _Graphed(_Model):
+    """What a graph is described by, whichever it is."""
+
+    graph: GraphSource
+    """The ONNX file in single precision: a member's path, or a reference to a model pack."""
+    variants: Variants = Variants()
+    """The same graph in other precisions."""
+
+    @property
+    def sources(self) -> dict[Precision, GraphSource]:
+        """Every precision that the graph comes in, and where it lies; ``fp32`` first."""
+        others: dict[Precision, GraphSource | None] = {"fp16": self.variants.fp16, "int8": self.variants.int8}
+        return {"fp32": self.graph, **{name: source for name, source in others.items() if source is not None}}
+
+
 class Likeness(_Model):
     """Whose face it is, and why it may be shown."""
 
@@ -98,11 +131,9 @@ class Video(_Model):
     """Pictures a second."""
 
 
-class Motion(_Model):
+class Motion(_Graphed):
     """The graph that turns sound into expression coefficients."""
 
-    graph: MemberPath | GraphReference
-    """The ONNX file: a member's path, or a reference to a model pack."""
     sample_rate: Annotated[int, Field(ge=4_000, le=96_000)]
     """Samples a second of the mono sound it hears."""
     hop: Annotated[int, Field(ge=1, le=96_000)]
@@ -139,11 +170,9 @@ class Motion(_Model):
 FaceInput = Literal["expression", "pose", "base_y", "base_uv"]
 
 
-class Face(_Model):
+class Face(_Graphed):
     """The graph that draws the face region."""
 
-    graph: MemberPath | GraphReference
-    """The ONNX file: a member's path, or a reference to a model pack."""
     width: EvenSize
     """Pixels of the region, across."""
     height: EvenSize
@@ -162,6 +191,11 @@ class Face(_Model):
         if "expression" not in self.inputs:
             raise ValueError("inputs must hold expression")
         return self
+
+
+def source_field(which: str, precision: Precision) -> str:
+    """The manifest's field that says where a graph (``motion`` or ``face``) of a precision lies."""
+    return f"{which}.graph" if precision == "fp32" else f"{which}.variants.{precision}"
 
 
 class Clip(_Model):
@@ -241,10 +275,10 @@ class Manifest(_Model):
     def references(self) -> dict[str, str]:
         """Every member path that a field names, with that field's name."""
         named: dict[str, str] = {}
-        if isinstance(self.motion.graph, str):
-            named["motion.graph"] = self.motion.graph
-        if isinstance(self.face.graph, str):
-            named["face.graph"] = self.face.graph
+        for which, part in (("motion", self.motion), ("face", self.face)):
+            for precision, source in part.sources.items():
+                if isinstance(source, str):
+                    named[source_field(which, precision)] = source
         for clip in self.clips:
             named[f"clip {clip.id}: video"] = clip.video
             named[f"clip {clip.id}: placement"] = clip.placement

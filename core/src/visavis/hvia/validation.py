@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visavis.errors import AvatarError, AvatarInvalid
-from visavis.hvia.graphs import load_graph
+from visavis.hvia.graphs import WHICH, graph_sources, load_graph
 from visavis.hvia.limits import LIMITS, Limits
-from visavis.hvia.manifest import Clip
+from visavis.hvia.manifest import Clip, source_field
 from visavis.hvia.mp4 import check_video
 from visavis.hvia.placement import Placement
 from visavis.hvia.reader import Hvia, open_hvia
@@ -62,8 +62,9 @@ def _checks(avatar: Hvia, packs: Sequence[Path]) -> Iterator[tuple[str, Callable
         yield clip.placement, partial(_check_placement, avatar, clip)
         for video in filter(None, (clip.video, clip.matte)):
             yield video, partial(_check_clip, avatar, clip, video)
-    for which in ("motion", "face"):
-        yield f"{which}.graph", partial(load_graph, avatar, which, packs=packs)
+    for which in WHICH:
+        for precision in graph_sources(avatar.manifest, which):
+            yield source_field(which, precision), partial(load_graph, avatar, which, precision, packs=packs)
 
 
 def _errors(avatar: Hvia, packs: Sequence[Path]) -> Iterator[Finding]:

@@ -149,7 +149,9 @@ def _named(fields: Mapping[str, Any]) -> list[str]:
     found: list[Any] = [fields.get("preview")]
     for section in ("motion", "face"):
         part = fields.get(section)
-        found.append(part.get("graph") if isinstance(part, dict) else None)
+        if isinstance(part, dict):
+            variants = part.get("variants")
+            found += [part.get("graph"), *(variants.values() if isinstance(variants, dict) else ())]
     for section, keys in (("clips", ("video", "placement", "matte")), ("members", ("path",))):
         parts = fields.get(section)
         for part in parts if isinstance(parts, list) else ():

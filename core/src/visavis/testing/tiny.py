@@ -13,13 +13,15 @@ import os
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from visavis.hvia import ARKIT_52, write_hvia
 from visavis.testing.tiny_graphs import HOP, RATE, REGION, STATE, face_graph, motion_graph
+
+Variant = Literal["fp16", "int8"]
 
 SIZE: Final = 128
 FPS: Final = 10
@@ -34,12 +36,14 @@ def tiny_avatar(
     colour: tuple[int, int, int] | None = None,
     seed: int = 0,
     inputs: Sequence[str] = ("expression",),
+    variants: Sequence[Variant] = (),
 ) -> Path:
     """Write the tiny avatar and return its path.
 
     ``path`` is the file, or a folder in which ``tiny.hvia`` is made. ``colour`` is the face's RGB, 0..255; without it
     the seed chooses one. ``inputs`` are what the face graph takes: ``pose`` tints it, ``base_y`` and ``base_uv`` shine
-    through. Equal arguments give equal bytes. Raises AvatarError if it cannot be written.
+    through. ``variants`` are the precisions in which both graphs come besides fp32. Equal arguments give equal bytes.
+    Raises AvatarError if it cannot be written.
     """
     target = Path(path)
     if target.suffix != ".hvia":
@@ -52,7 +56,14 @@ def tiny_avatar(
         "graphs/face.onnx": face_graph(yuv_of(rgb), seed, inputs),
         "graphs/motion.onnx": motion_graph(seed),
     }
-    return write_hvia(target, _manifest(inputs), members)
+    for precision in variants:
+        members[_member("face", precision)] = face_graph(yuv_of(rgb), seed, inputs, precision)
+        members[_member("motion", precision)] = motion_graph(seed, precision)
+    return write_hvia(target, _manifest(inputs, variants), members)
+
+
+def _member(which: str, precision: Variant) -> str:
+    return f"graphs/{which}.{precision}.onnx"
 
 
 def yuv_of(rgb: tuple[int, int, int]) -> tuple[int, int, int]:
@@ -68,7 +79,11 @@ def _colour_of(seed: int) -> tuple[int, int, int]:
     return round(r * 255), round(g * 255), round(b * 255)
 
 
-def _manifest(inputs: Sequence[str]) -> dict[str, Any]:
+def _manifest(inputs: Sequence[str], variants: Sequence[Variant]) -> dict[str, Any]:
+    others = {
+        which: {"variants": {precision: _member(which, precision) for precision in variants}} if variants else {}
+        for which in ("motion", "face")
+    }
     return {
         "name": "Tiny",
         "description": "A face of a few rectangles, for tests.",
@@ -86,6 +101,7 @@ def _manifest(inputs: Sequence[str]) -> dict[str, Any]:
             "state": STATE,
             "profile": "arkit-52",
             "coefficients": list(ARKIT_52),
+            **others["motion"],
         },
         "face": {
             "graph": "graphs/face.onnx",
@@ -94,6 +110,7 @@ def _manifest(inputs: Sequence[str]) -> dict[str, Any]:
             "inputs": list(inputs),
             "alpha": True,
             "pose": 3,
+            **others["face"],
         },
         "clips": [
             {

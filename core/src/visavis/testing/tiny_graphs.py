@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from visavis.hvia import ARKIT_52
+from visavis.hvia import ARKIT_52, Precision
 
 RATE: Final = 16_000
 HOP: Final = 1_600
@@ -25,8 +25,9 @@ _EYES: Final = {"eyeBlinkRight": (14, 26), "eyeBlinkLeft": (38, 50)}
 class _Graph:
     """Nodes and constants as they are written down."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, precision: Precision) -> None:
         self.name = name
+        self.precision = precision
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
 
@@ -49,6 +50,22 @@ class _Graph:
         name = out or f"t{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, list(inputs), [name], **attributes))
         return name
+
+    def product(self, kind: str, of: str, weights: NDArray[Any], reach: float, **attributes: Any) -> str:
+        """A ``MatMul`` or ``Conv`` with weights, in the graph's precision. ``reach`` is the most that ``of`` holds."""
+        if self.precision == "fp32":
+            return self.add(kind, of, self.const(weights), **attributes)
+        if self.precision == "fp16":
+            half = self.add("Cast", of, to=10)
+            return self.add("Cast", self.add(kind, half, self.const(weights.astype(np.float16)), **attributes), to=1)
+        step, zero = self.const(reach / 127), self.const(np.zeros((), np.int8))
+        rounded = self.add("DequantizeLinear", self.add("QuantizeLinear", of, step, zero), step, zero)
+        axis = 0 if kind == "Conv" else 1
+        steps = np.abs(weights).max(tuple({*range(weights.ndim)} - {axis}), keepdims=True) / 127
+        steps = np.maximum(steps, 1e-9)  # of a column of zeros, too: TensorRT takes no step of 0
+        whole = np.rint(weights / steps).astype(np.int8)
+        parts = self.const(whole), self.const(steps.ravel()), self.const(np.zeros(steps.size, np.int8))
+        return self.add(kind, rounded, self.add("DequantizeLinear", *parts, axis=axis), **attributes)
 
     def columns(self, of: str, first: int, last: int) -> str:
         """Columns ``first`` to ``last``, exclusive, of a ``[B, n]`` tensor."""
@@ -74,12 +91,12 @@ class _Graph:
         return bytes(model.SerializeToString(deterministic=True))
 
 
-def motion_graph(seed: int) -> bytes:
+def motion_graph(seed: int, precision: Precision = "fp32") -> bytes:
     """Sound to coefficients: how loud the low and the high half are, smoothed over three hops about the middle one.
 
     The state is the loudness of the last two hops. The middle hop is the one before the last: the look-ahead is a hop.
     """
-    g = _Graph("motion")
+    g = _Graph("motion", precision)
     taps = np.hanning(18)[1:-1] / np.hanning(18).sum()
     kernels = np.stack([taps, taps * (-1.0) ** np.arange(16)])[:, None, :]
     sound = g.add("Reshape", "pcm", g.ints(0, 1, HOP))
@@ -89,7 +106,7 @@ def motion_graph(seed: int) -> bytes:
     last, before = g.columns("state", 0, 2), g.columns("state", 2, 4)
     ends = g.add("Mul", g.add("Add", loud, before), g.const(0.25))
     smooth = g.add("Add", ends, g.add("Mul", last, g.const(0.5)))
-    moved = g.add("Clip", g.add("MatMul", smooth, g.const(_loudness_to_face(seed))), g.const(0.0), g.const(1.0))
+    moved = g.add("Clip", g.product("MatMul", smooth, _loudness_to_face(seed), 1.0), g.const(0.0), g.const(1.0))
     g.add("Reshape", moved, g.ints(0, 1, _E), out="expression")
     g.add("Concat", loud, last, out="state_out", axis=1)
     return g.model(
@@ -115,9 +132,9 @@ def _loudness_to_face(seed: int) -> NDArray[np.float64]:
     return weights
 
 
-def face_graph(yuv: tuple[int, int, int], seed: int, inputs: Sequence[str]) -> bytes:
+def face_graph(yuv: tuple[int, int, int], seed: int, inputs: Sequence[str], precision: Precision = "fp32") -> bytes:
     """Coefficients to a face: a plain colour, eyes that blink, a mouth that opens, a texture that lives."""
-    g = _Graph("face")
+    g = _Graph("face", precision)
     y = g.add("Add", g.const(float(yuv[0])), _texture(g, seed))
     uv = g.const(np.array(yuv[1:], dtype=np.float32).reshape(1, 2, 1, 1))
     if "base_y" in inputs:
@@ -190,10 +207,10 @@ def _eye(g: _Graph, name: str, left: int, right: int) -> str:
 def _texture(g: _Graph, seed: int) -> str:
     """``[B, 1, 64, 64]``: some grey levels that change with every coefficient; nothing at rest."""
     chance = np.random.default_rng(seed + 1)
-    cells = g.add("MatMul", "expression", g.const(chance.normal(0, 0.4, (_E, 256))))
+    cells = g.product("MatMul", "expression", chance.normal(0, 0.4, (_E, 256)), 1.0)
     cells = g.add("Reshape", cells, g.ints(0, 4, 8, 8))
     kernels = chance.normal(0, 0.4, (64, 4, 3, 3))
-    fine = g.add("Conv", cells, g.const(kernels), kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+    fine = g.product("Conv", cells, kernels, 6.0, kernel_shape=[3, 3], pads=[1, 1, 1, 1])
     return g.add("Mul", g.add("Tanh", g.add("DepthToSpace", fine, blocksize=8)), g.const(3.0))
 
 

@@ -35,14 +35,13 @@ class Workshop:
 
     device: Device
     cache: EngineCache
-    precision: str
     profile: Profile
     record: bool
 
-    def lane(self, graph: bytes, name: str, *, unstaged: Sequence[str] = ()) -> Lane:
+    def lane(self, graph: bytes, name: str, precision: str, *, unstaged: Sequence[str] = ()) -> Lane:
         """A graph, ready to run; its engine is built first if nobody has yet. Raises RendererError."""
         engine = self.device.engine
-        recipe = recipe_of(name, graph, self.precision, engine, self.profile)
+        recipe = recipe_of(name, graph, precision, engine, self.profile)
         ports = ports_of(graph, unstaged=unstaged)
         try:
             program = self.cache.fetch(recipe, lambda: built(engine, graph, recipe, self.profile), engine.load)

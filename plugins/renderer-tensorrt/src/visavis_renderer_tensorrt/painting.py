@@ -7,12 +7,14 @@ session has nothing there, and its memory does not grow with them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from visavis.graphs1 import Scene
+from visavis.graphs1 import Place, Scene
 from visavis.graphs1.compose import Plane
+from visavis.graphs1.graphs import face_feeds
+from visavis.hvia import Precision
 
 from visavis_renderer_tensorrt.device import Driver, Memory, Stream
 from visavis_renderer_tensorrt.lane import Lane
@@ -26,9 +28,12 @@ PIECE = 64
 
 
 class DevicePainter:
-    """A painter whose pictures are finished on the device; see ``visavis.graphs1.Painter``."""
+    """A painter of one scene whose pictures are finished on the device; see ``visavis.graphs1.Painter``."""
 
-    def __init__(self, scene: Scene, window: Window, driver: Driver, make_lane: Callable[[], Lane]) -> None:
+    def __init__(
+        self, scene: Scene, window: Window, precision: Precision, driver: Driver, make_lane: Callable[[], Lane]
+    ) -> None:
+        self.precision: Final = precision
         self._scene, self._window = scene, window
         face = scene.manifest.face
         self._places = places_of(window, scene.spots, (face.width, face.height))
@@ -44,16 +49,17 @@ class DevicePainter:
         """Bytes of the device that the avatar takes, however many sessions it has."""
         return self._lane.memory + self._clip.size
 
-    def draw(self, expressions: Sequence[NDArray[np.float32]], at: Sequence[int]) -> list[Face]:
+    def draw(self, expressions: Sequence[NDArray[np.float32]], places: Sequence[Place]) -> list[Face]:
         """What the face graph is to be given. It runs when the face is laid."""
-        feeds = self._scene.feeds(expressions, at)
-        return [{name: tensor[row].copy() for name, tensor in feeds.items()} for row in range(len(at))]
+        feeds = face_feeds(expressions, places)
+        return [{name: tensor[row].copy() for name, tensor in feeds.items()} for row in range(len(places))]
 
-    def lay(self, drawn: Sequence[Face], at: Sequence[int]) -> list[Plane]:
+    def lay(self, drawn: Sequence[Face], places: Sequence[Place]) -> list[Plane]:
         """Finished pictures, all in one run."""
         scene, window, size = self._scene, self._window, self._window.size
+        at = [index for _, index in places]
         feeds = {name: np.stack([face[name] for face in drawn]) for name in drawn[0]}
-        feeds["place"] = self._places[list(at)]
+        feeds["place"] = self._places[at]
 
         def fill(stream: Stream, addresses: Mapping[str, int]) -> None:
             for row, index in enumerate(at):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from visavis.graphs1 import GraphExecutor, Graphs1Renderer, Painter, Scene, Tensors
-from visavis.hvia import Manifest
-from visavis.hvia.graphs import motion_contract
+from visavis.hvia import Manifest, Precision
+from visavis.hvia.graphs import CheckedGraph, GraphOffer
 
 from visavis_renderer_tensorrt import TensorRTOptions
 from visavis_renderer_tensorrt.cache import EngineCache
@@ -13,9 +13,8 @@ from visavis_renderer_tensorrt.checking import device_of
 from visavis_renderer_tensorrt.device import Device, Profile
 from visavis_renderer_tensorrt.engines import Workshop
 from visavis_renderer_tensorrt.lane import Lane
-from visavis_renderer_tensorrt.nodes import declared
 from visavis_renderer_tensorrt.painting import DevicePainter
-from visavis_renderer_tensorrt.scene_graph import scene_graph, window_of
+from visavis_renderer_tensorrt.programs import motion_program, picture_program, preferred
 
 
 class TensorRTRenderer(Graphs1Renderer):
@@ -34,27 +33,34 @@ class TensorRTRenderer(Graphs1Renderer):
         self._workshop = Workshop(
             device=self.device,
             cache=cache or EngineCache(),
-            precision=self.options.precision,
             profile=Profile(self.options.max_batch),
             record=self.options.cuda_graphs,
         )
 
+    def prefer(self, offer: GraphOffer) -> Precision:
+        """The precision of the options, where the avatar brings it."""
+        return preferred(offer, self.options.precision)
+
     def make_executor(self, model: bytes, *, name: str) -> GraphExecutor:
-        """A graph of its own, whose outputs are declared."""
-        return DeviceExecutor(self._workshop.lane(model, name))
+        """A float32 graph of its own, whose outputs are declared."""
+        return DeviceExecutor(self._workshop.lane(model, name, "fp32"))
 
-    def make_motion(self, manifest: Manifest, model: bytes, *, name: str) -> GraphExecutor:
+    def make_motion(self, manifest: Manifest, graph: CheckedGraph, *, name: str) -> GraphExecutor:
         """The motion graph."""
-        return self.make_executor(declared(model, motion_contract(manifest)[1]), name=name)
+        return DeviceExecutor(self._workshop.lane(motion_program(manifest, graph.data), name, graph.precision))
 
-    def make_painter(self, scene: Scene, face: bytes, *, name: str) -> Painter:
+    def make_painter(self, scene: Scene, graph: CheckedGraph, *, name: str) -> Painter:
         """The face graph and the laying of faces in one engine."""
-        video = scene.manifest.video
-        window = window_of(scene.spots, video.width, video.height)
-        graph = scene_graph(face, window, (scene.manifest.face.width, scene.manifest.face.height))
-        return DevicePainter(
-            scene, window, self.device.driver, lambda: self._workshop.lane(graph, name, unstaged=("base",))
-        )
+        window, program = picture_program(scene.manifest, scene.spots, graph.data)
+
+        def lane() -> Lane:
+            return self._workshop.lane(program, name, graph.precision, unstaged=("base",))
+
+        return DevicePainter(scene, window, graph.precision, self.device.driver, lane)
+
+    def painter_key(self, scene: Scene, graph: CheckedGraph) -> str:
+        """A painter has one scene's base frames on the device."""
+        return f"{graph.sha256}/{scene.digest}"
 
     def close(self) -> None:
         """Let go of the GPU."""

@@ -7,7 +7,18 @@ avatars bring what a training framework exported into shape with :func:`tidy_gra
 from __future__ import annotations
 
 from visavis.hvia.graphs.check import CheckedGraph, check_graph
-from visavis.hvia.graphs.contract import Graphs, face_contract, load_graph, load_graphs, motion_contract
+from visavis.hvia.graphs.contract import (
+    WHICH,
+    GraphOffer,
+    Graphs,
+    Which,
+    face_contract,
+    graph_name,
+    graph_sources,
+    load_graph,
+    load_graphs,
+    motion_contract,
+)
 from visavis.hvia.graphs.operators import IR_VERSIONS, OPERATORS, OPSETS
 from visavis.hvia.graphs.tensors import FLOAT, UINT8, Tensor
 from visavis.hvia.graphs.tidy import tidy_graph
@@ -18,11 +29,16 @@ __all__ = [
     "OPERATORS",
     "OPSETS",
     "UINT8",
+    "WHICH",
     "CheckedGraph",
+    "GraphOffer",
     "Graphs",
     "Tensor",
+    "Which",
     "check_graph",
     "face_contract",
+    "graph_name",
+    "graph_sources",
     "load_graph",
     "load_graphs",
     "motion_contract",

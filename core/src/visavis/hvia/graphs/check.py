@@ -22,6 +22,7 @@ from visavis.hvia.graphs.shapes import check_sizes
 from visavis.hvia.graphs.tensors import FLOAT, ITEM_SIZES, REPAIR, TYPE_NAMES, Tensor
 from visavis.hvia.graphs.wire import scan
 from visavis.hvia.limits import LIMITS, Limits
+from visavis.hvia.manifest import Precision
 
 if TYPE_CHECKING:
     from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 class CheckedGraph:
     """A graph that keeps to the contract. ``data`` is the ONNX file.
 
-    ``parameters``: numbers among its constants; ``macs``: multiply-accumulates of one call, for one row of the batch.
+    ``parameters``: numbers among its constants; ``macs``: multiply-accumulates of one call, for one row of the batch;
+    ``precision``: as which of its avatar's variants it came.
     """
 
     data: bytes
@@ -40,6 +42,7 @@ class CheckedGraph:
     outputs: tuple[str, ...]
     parameters: int
     macs: int
+    precision: Precision = "fp32"
 
 
 def check_graph(

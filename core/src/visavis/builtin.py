@@ -1,15 +1,27 @@
-"""What the core itself brings through the same hooks as every plugin: the launcher ``local``."""
+"""What the core itself brings through the same hooks as every plugin: a launcher, and a choice of renderers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from visavis.component import ComponentConfig
 from visavis.hookspecs import hookimpl
 from visavis.interfaces.launcher import Launcher
+from visavis.interfaces.renderer import Renderer
 from visavis.metrics import Metrics
-from visavis.plugins import LauncherPlugin
+from visavis.plugins import LauncherPlugin, RendererPlugin
+
+
+class AutoOptions(ComponentConfig):
+    """Options of ``renderer: {use: auto}``."""
+
+    among: tuple[str, ...] = ()
+    """Names of the renderers to choose from; without any, all that work here."""
+    sessions: Annotated[int, Field(ge=1, le=64)] = 8
+    """How many sessions at once to choose for."""
 
 
 def _local(config: ComponentConfig, deployment: Any, metrics: Metrics) -> Launcher:
@@ -22,3 +34,17 @@ def _local(config: ComponentConfig, deployment: Any, metrics: Metrics) -> Launch
 def visavis_launchers() -> Iterator[LauncherPlugin]:
     """``local``: sessions run in this process."""
     yield LauncherPlugin(name="local", summary="Runs every session in this process.", factory=_local)
+
+
+def _auto(config: AutoOptions) -> Renderer:
+    from visavis.choosing import AutoRenderer
+    from visavis.registry import Registry
+
+    return AutoRenderer(Registry.discover(), among=config.among, sessions=config.sessions)
+
+
+@hookimpl
+def visavis_renderers() -> Iterator[RendererPlugin]:
+    """``auto``: whichever renderer is the quickest here."""
+    summary = "Tries the renderers that work here on the first avatar, and keeps the quickest."
+    yield RendererPlugin(name="auto", summary=summary, config=AutoOptions, factory=_auto)

@@ -1,6 +1,6 @@
 """What a GPU draws, and how much of it: every backend that works here, beside ONNX Runtime on the processor.
 
-    python bench/gpu.py parity      pictures of each backend against the processor's, in dB; exit 1 if one is too far off
+    python bench/gpu.py parity      pictures of each backend against the processor's, in dB; exit 1 if one is off
     python bench/gpu.py capacity    sessions by step time, and memory of the device, for each backend
 
 Without a GPU both say so and end with status 77. `make test-gpu` and `make bench-gpu` run them.
@@ -93,9 +93,8 @@ def parity(avatar: Path) -> int:
         least = LEAST.get(backend.precision)
         good = least is None or found.worst_db >= least
         worked, fine = worked + 1, fine and good
-        print(
-            f"{label} {found}: " + ("measured" if least is None else f"{'ok' if good else 'FAIL'}, {least:g} dB wanted")
-        )
+        said = "measured" if least is None else f"{'ok' if good else 'FAIL'}, {least:g} dB wanted"
+        print(f"{label} {found}: {said}")
     print(f"{worked} backends compared on {avatar.stem}")
     return 0 if worked and fine else 1
 
@@ -107,12 +106,10 @@ def _film(backend: Backend, avatar: Path) -> Film:
 def capacity(avatar: Path) -> int:
     """Print what each backend can take on. The processor's own row stands beside them."""
     rows = [Backend("onnxruntime cpu", "fp32", lambda: make_onnxruntime(OnnxRuntimeOptions(max_batch=64)))]
-    heads = [f"batch {size}" for size in BATCHES]
-    print(
-        "| backend | precision | " + " | ".join(heads) + " | sessions by step time | device MB | MB a session |", end=""
-    )
-    print(" |".join(["", *(f" sessions on {gb} GB" for gb in CARDS)]) + " |")
-    print("|" + "---|" * (5 + len(heads) + len(CARDS)))
+    heads = ["backend", "precision", *(f"batch {size}" for size in BATCHES), "sessions by step time"]
+    heads += ["device MB", "MB a session", *(f"sessions on {gb} GB" for gb in CARDS)]
+    print("| " + " | ".join(heads) + " |")
+    print("|" + "---|" * len(heads))
     worked = 0
     for backend in [*rows, *backends(avatar)]:
         try:
@@ -164,9 +161,8 @@ def _step(renderer: Renderer, loaded: LoadedAvatar, count: int) -> float:
 
 def _sessions(times: dict[int, float], fps: float) -> int:
     """How many could all speak at once: as many as the best size of batch gets through in a picture's time."""
-    return max(
-        int(SHARE / fps / seconds * size) for size, seconds in times.items() if seconds <= SHARE / fps or size == 1
-    )
+    room = SHARE / fps
+    return max(int(room / seconds * size) for size, seconds in times.items() if seconds <= room or size == 1)
 
 
 def _on_card(gb: int, sessions: int, alone: float, each: float) -> int:

@@ -11,7 +11,7 @@ import pytest
 FOLDER = Path(__file__).parent
 sys.path.insert(0, str(FOLDER))
 
-import gpu
+import gpu  # noqa: E402 (it lies beside)
 
 
 @pytest.mark.skipif(gpu.gpus() > 0, reason="there is a GPU here")

@@ -207,7 +207,7 @@ class ComputingProgram:
         options.log_severity_level = 4
         options.intra_op_num_threads = 1
         self.session = ort.InferenceSession(graph, options, ["CPUExecutionProvider"])
-        self.driver, self.most = driver, most
+        self.driver, self.most, self.graph = driver, most, graph
         self.inputs, self.outputs = ports_of(graph)
 
     def launch(self) -> ComputingLaunch:

@@ -81,7 +81,7 @@ def memory_and_streams(driver: Driver, *, records: bool) -> None:
             assert (taken == 7).all()
             replay.free()
             replay.free()
-    with pytest.raises(RendererError, match="out of memory.*smaller max_batch"):
+    with pytest.raises(RendererError, match=r"out of memory.*smaller max_batch"):
         driver.allocate(1 << 40)
     for thing in (one, other, stream):
         thing.free()

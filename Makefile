@@ -1,11 +1,12 @@
 # make dev: set up .venv · demo: write demo.mp4 · test · check: everything a change must pass · bench · docs · pins
+# test-gpu, bench-gpu: what the GPU at hand draws, and how much; without one they end with status 77
 PYTHON ?= python3
 BIN := .venv/bin
 DISTS := core $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml examples/*/pyproject.toml))
 SOURCES := $(addsuffix /src,$(DISTS))
 READY := .venv/.ready
 
-.PHONY: dev demo test check bench docs pins
+.PHONY: dev demo test check bench test-gpu bench-gpu docs pins
 
 dev: $(READY)
 
@@ -33,6 +34,12 @@ check: dev
 bench: dev
 	$(BIN)/python bench/speed.py
 	$(BIN)/python bench/lipsync.py --speech bench/speech
+
+test-gpu: dev
+	$(BIN)/python bench/gpu.py parity
+
+bench-gpu: dev
+	$(BIN)/python bench/gpu.py capacity
 
 docs: dev
 	$(BIN)/python docs/options.py

@@ -68,7 +68,7 @@ def test_all_are_of_one_version() -> None:
     assert len(versions) == 1
     (version,) = versions
     extras = project("core")["project"]["optional-dependencies"]
-    pulled = {*extras["standard"], *extras["livekit"]}
+    pulled = {*extras["standard"], *extras["livekit"], *extras["tensorrt"]}
     assert all(row.endswith(f"=={version}") for row in pulled)
     assert {row.partition("==")[0] for row in pulled} == {project(dist)["project"]["name"] for dist in PUBLISHED[1:]}
 
@@ -129,6 +129,10 @@ HEAVY = {
     "livekit",
     "torch",
     "tensorrt",
+    "tensorrt_rtx",
+    "tensorrt_rtx_bindings",
+    "cuda",
+    "pycuda",
     "PIL",
     "watchfiles",
     "cryptography",
@@ -227,6 +231,10 @@ def test_pins_have_hashes_and_no_address() -> None:
     assert "--index" not in text
 
 
+WITH_A_GPU = {"cuda", "cuda-python", "rtx"}
+"""Extras of the TensorRT renderer that install nowhere but beside a GPU: a vendor's index, a CUDA toolkit."""
+
+
 def test_pins_cover_what_the_distributions_ask_for() -> None:
     wanted: set[str] = set()
     for dist in DISTS:
@@ -234,7 +242,12 @@ def test_pins_cover_what_the_distributions_ask_for() -> None:
         about = said["project"]
         rows = [
             *about.get("dependencies", []),
-            *(r for extra in about.get("optional-dependencies", {}).values() for r in extra),
+            *(
+                row
+                for name, extra in about.get("optional-dependencies", {}).items()
+                if name not in WITH_A_GPU
+                for row in extra
+            ),
         ]
         wanted |= {requirement(row) for row in [*rows, *said["build-system"]["requires"]]}
     ours = {project(dist)["project"]["name"] for dist in DISTS}

@@ -6,7 +6,7 @@ plugins is quick and a broken engine is one sentence.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -72,11 +72,14 @@ class AudioSourcePlugin(PluginRecord):
 class RendererPlugin(PluginRecord):
     """A renderer: ``factory(config)``, once a process. ``check()`` says in one line why it cannot work here.
 
-    ``check`` returns None where it works; it may import the engine, and is called by ``visavis doctor`` only.
+    ``check`` returns None where it works; it may import the engine, and is called by ``visavis doctor`` and the
+    renderer ``auto`` only. ``trials()`` gives further options that ``auto`` should try here besides the defaults: a GPU
+    that was found, say.
     """
 
     factory: Callable[[Any], Renderer]
     check: Callable[[], str | None] | None = None
+    trials: Callable[[], Iterable[Mapping[str, Any]]] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

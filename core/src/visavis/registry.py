@@ -26,7 +26,7 @@ R = TypeVar("R", bound=PluginRecord)
 OURS = {
     Kind.STORE: ("filesystem",),
     Kind.SOURCE: ("agentsession", "datastream", "file"),
-    Kind.RENDERER: ("onnxruntime",),
+    Kind.RENDERER: ("onnxruntime", "tensorrt"),
     Kind.TRANSPORT: ("file", "livekit"),
     Kind.SERVER: ("http",),
     Kind.LAUNCHER: ("livekit-dispatch",),

@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 from visavis.errors import MediaError, RendererError
 from visavis.graphs1 import clips
-from visavis.graphs1.clips import ClipSource, cache_folder, open_clip
+from visavis.graphs1.caching import cache_folder
+from visavis.graphs1.clips import ClipSource, open_clip
 
 W, H, N = 64, 48, 6
 

@@ -16,7 +16,8 @@ import pytest
 from graphs1_reference import HOP, IDLE, Reference, ReferenceRenderer, load, loud
 from visavis.errors import AvatarError, AvatarInvalid, RendererError
 from visavis.graphs1 import Graphs1Avatar, Graphs1Renderer, Graphs1Session
-from visavis.graphs1.weights import Weights, hardly_differ
+from visavis.graphs1.scene import hardly_differ
+from visavis.graphs1.weights import Weights
 from visavis.hvia import ARKIT_52, open_hvia, write_hvia
 from visavis.interfaces.renderer import RenderInput, RenderSession
 from visavis.media import VideoFormat, VideoFrame

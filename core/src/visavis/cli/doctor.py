@@ -39,7 +39,14 @@ def doctor(ctx: typer.Context, as_json: Json = False) -> None:
 
     output = output_of(ctx)
     registry = Registry.discover()
-    findings = [*_versions(), *_plugins(registry), *_renderers(registry), *_store(registry), *_cache()]
+    findings = [
+        *_versions(),
+        *_plugins(registry),
+        *_renderers(registry),
+        *_store(registry),
+        *_quickest(registry),
+        *_cache(),
+    ]
     fine = not any(finding.level == "fail" for finding in findings)
     if as_json:
         output.json({"ok": fine, "findings": [asdict(finding) for finding in findings]})
@@ -76,9 +83,10 @@ def _plugins(registry: Registry) -> Iterator[Finding]:
 
 
 def _renderers(registry: Registry) -> Iterator[Finding]:
+    from visavis.choosing import AUTO
     from visavis.plugins import Kind
 
-    items = registry.all(Kind.RENDERER)
+    items = [item for item in registry.all(Kind.RENDERER) if item.name != AUTO]
     problems: dict[str, str | None] = {}
     for item in items:
         try:
@@ -97,6 +105,40 @@ def _renderers(registry: Registry) -> Iterator[Finding]:
             yield Finding("fail", subject, problem, f"pip install --force-reinstall {item.origin.dist}")
     if not items:
         yield Finding("fail", "renderers", "none is installed", "pip install visavis-renderer-onnxruntime")
+
+
+def _quickest(registry: Registry) -> Iterator[Finding]:
+    """What ``renderer: {use: auto}`` would choose, on the first avatar that can be used."""
+    from visavis.choosing import AUTO, candidates, compared, verdict
+    from visavis.cli.running import run_async
+    from visavis.hvia import Hvia
+    from visavis.plugins import Kind
+
+    if registry.find(Kind.STORE, "filesystem") is None:
+        return
+
+    async def opened() -> Hvia | None:
+        store = deployment_of(None, registry).store.make()
+        try:
+            usable = [entry for entry in await store.list() if entry.problem is None]
+            return await store.open(usable[0].id) if usable else None
+        finally:
+            await store.aclose()
+
+    try:
+        avatar = run_async(opened)
+    except (VisavisError, OSError):
+        return  # what is wrong with the avatars has been said
+    if avatar is None:
+        return
+    with avatar:
+        tried = compared(candidates(registry), avatar, sessions=8)
+    for _, renderer in tried:
+        if renderer is not None:
+            renderer.close()
+    trials = [trial for trial, _ in tried if not trial.problem]
+    if trials:
+        yield Finding("ok", f"renderer {AUTO}", f"{verdict(trials)}; drawn: {avatar.id}")
 
 
 def _store(registry: Registry) -> Iterator[Finding]:
@@ -133,7 +175,7 @@ def _store(registry: Registry) -> Iterator[Finding]:
 
 
 def _cache() -> Iterator[Finding]:
-    from visavis.graphs1.clips import cache_folder
+    from visavis.graphs1.caching import cache_folder
 
     folder = cache_folder()
     step = "set VISAVIS_CACHE_DIR to a folder that can be written; until then every start decodes the clips anew"

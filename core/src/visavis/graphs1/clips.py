@@ -11,9 +11,7 @@ import io
 import json
 import logging
 import os
-import sys
 import tempfile
-import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visavis.errors import MediaError, RendererError
+from visavis.graphs1.caching import cache_folder, replaced, sweep
 
 log = logging.getLogger(__name__)
 
@@ -35,22 +34,6 @@ LAYOUT: Final = 1
 """Raised whenever the decoder or the layout of the file changes: old files are then not used."""
 HEADER: Final = 4096
 _SAMPLE: Final = 4096
-_UNUSED_SECONDS: Final = 30 * 24 * 3600
-_STALE_SECONDS: Final = 24 * 3600
-
-
-def cache_folder() -> Path:
-    """Where decoded clips lie: ``VISAVIS_CACHE_DIR``, or visavis in the user's cache folder of this platform.
-
-    Raises RuntimeError for a user who has no home.
-    """
-    if named := os.environ.get("VISAVIS_CACHE_DIR"):
-        return Path(named)
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "visavis" / "Cache"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "visavis"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "visavis"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +71,7 @@ def open_clip(source: ClipSource, folder: Path | None = None) -> Plane:
         return frames
     try:
         where.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _sweep(where)
+        sweep(where, ".frames")
         return _kept(path, source)
     except OSError as error:
         log.warning("the clip cache %s cannot be written (%s): decoding into a temporary file", where, error.strerror)
@@ -150,22 +133,11 @@ def _checksum(frames: Iterable[Plane]) -> int:
 
 def _kept(path: Path, source: ClipSource) -> Plane:
     """Decode into the cache. Several processes may do so at once; each replaces the file as a whole."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem[:16]}-", suffix=".part", dir=path.parent)
-    part = Path(name)
-    try:
-        with os.fdopen(handle, "w+b") as file:
-            _fill(file, source)
-            os.fsync(file.fileno())
-        try:
-            part.replace(path)
-        except PermissionError:
-            # Windows does not replace a file that another process has mapped; that one is as good as ours.
-            log.debug("%s is in use", path)
-        if (frames := _existing(path, source)) is None:
-            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
-        return frames
-    finally:
-        part.unlink(missing_ok=True)
+    with replaced(path) as file:
+        _fill(file, source)
+    if (frames := _existing(path, source)) is None:
+        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    return frames
 
 
 def _temporary(source: ClipSource) -> Plane:
@@ -194,21 +166,6 @@ def _fill(file: IO[bytes], source: ClipSource) -> None:
     file.seek(0)
     file.write(_header(source, checksum))
     file.flush()
-
-
-def _sweep(folder: Path) -> None:
-    """Remove clips that nobody has opened for a month, and parts that a crash has left."""
-    now = time.time()
-    for path in folder.iterdir():
-        limit = {".frames": _UNUSED_SECONDS, ".part": _STALE_SECONDS}.get(path.suffix)
-        if limit is None:
-            continue
-        try:
-            if now - path.stat().st_mtime > limit:
-                path.unlink()
-        except OSError as error:
-            # Another process was quicker, or still has it mapped (Windows): not ours to settle.
-            log.debug("%s: %s", path, error)
 
 
 def _decoded(source: ClipSource) -> Iterator[Plane]:

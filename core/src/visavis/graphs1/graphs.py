@@ -1,9 +1,8 @@
-"""The two graphs at work, for whichever avatars hold them: batches in, checked tensors out."""
+"""The two graphs at work, for whichever avatars hold them: batches in, checked results out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import numpy as np
@@ -13,10 +12,9 @@ from visavis.errors import RendererError
 from visavis.graphs1.compose import Plane, Region
 from visavis.graphs1.executor import GraphExecutor, Tensor, Tensors
 from visavis.graphs1.motion import Vector
+from visavis.graphs1.painting import Place
+from visavis.graphs1.scene import Timer
 from visavis.hvia import Face, Motion, Precision
-
-Timer = Callable[[str], AbstractContextManager[None]]
-"""Measures a stage: ``with timer("face"): ...``."""
 
 
 class _Graph:
@@ -67,7 +65,9 @@ class MotionGraph(_Graph):
 
 
 class FaceGraph(_Graph):
-    """Expressions, poses and base pictures to regions. Avatars that hold the same graph share it."""
+    """The painter of every executor: it brings regions to the processor and lays them there. Avatars that hold the same
+    graph share it.
+    """
 
     NAME = "face"
 
@@ -75,22 +75,11 @@ class FaceGraph(_Graph):
         super().__init__(executor, precision, timer)
         self._face = face
 
-    def draw(
-        self,
-        expressions: Sequence[Vector],
-        poses: Sequence[NDArray[np.float64]],
-        bases: Sequence[tuple[Plane, Plane]],
-        where: Iterable[str],
-    ) -> list[Region]:
-        """A batch: ``[E]`` and ``[3]`` each, and base pictures (y, uv) where the graph takes them."""
+    def draw(self, expressions: Sequence[Vector], places: Sequence[Place]) -> list[Region]:
+        """Regions for a batch of expressions ``[E]``; see :class:`Painter`."""
         face, batch = self._face, len(expressions)
-        feeds: dict[str, Tensor] = {"expression": stacked(expressions)}
-        if "pose" in face.inputs:
-            feeds["pose"] = np.stack(poses).astype(np.float32)
-        if "base_y" in face.inputs:
-            feeds["base_y"] = np.stack([y[None] for y, _ in bases])
-        if "base_uv" in face.inputs:
-            feeds["base_uv"] = np.stack([uv for _, uv in bases])
+        feeds = face_feeds(expressions, places)
+        where = [scene.where for scene, _ in places]
         out = self._run(feeds, where)
         luma, chroma = (batch, 1, face.height, face.width), (batch, 2, face.height // 2, face.width // 2)
         y, uv = checked(out, "y", np.uint8, luma), checked(out, "uv", np.uint8, chroma)
@@ -100,6 +89,27 @@ class FaceGraph(_Graph):
             Region(y[row, 0].copy(), uv[row].copy(), None if alpha is None else alpha[row, 0].copy())
             for row in range(batch)
         ]
+
+    def lay(self, drawn: Sequence[Region], places: Sequence[Place]) -> list[Plane]:
+        """Each region over its base frame, by the processor."""
+        pictures = []
+        for region, (scene, at) in zip(drawn, places, strict=True):
+            with self._timer("compose"):
+                pictures.append(scene.compositor.lay(scene.frames[at], scene.spots[at], region))
+        return pictures
+
+
+def face_feeds(expressions: Sequence[Vector], places: Sequence[Place]) -> dict[str, Tensor]:
+    """The face graph's inputs for expressions ``[E]`` as they look over their base frames."""
+    inputs = places[0][0].manifest.face.inputs
+    feeds: dict[str, Tensor] = {"expression": stacked(expressions)}
+    if "pose" in inputs:
+        feeds["pose"] = np.stack([scene.poses[at] for scene, at in places]).astype(np.float32)
+    if not {"base_y", "base_uv"}.isdisjoint(inputs):
+        lifted = [scene.base(at) for scene, at in places]
+        own = {"base_y": np.stack([y[None] for y, _ in lifted]), "base_uv": np.stack([uv for _, uv in lifted])}
+        feeds.update({name: own[name] for name in own if name in inputs})
+    return feeds
 
 
 def stacked(rows: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from visavis.errors import RendererError
 from visavis.graphs1.behaviours import Behaviours
-from visavis.graphs1.compose import Region
+from visavis.graphs1.compose import Plane
 from visavis.graphs1.motion import Easing, SoundStream, Vector
+from visavis.graphs1.painting import Place
 from visavis.graphs1.weights import Weights
 from visavis.interfaces.renderer import RenderInput, RenderSession
 from visavis.media import VideoFrame
@@ -27,8 +28,9 @@ RESET_FRAMES: Final = 5
 class Graphs1Session(RenderSession):
     """A session of a ``graphs/1`` avatar. Used by one step at a time.
 
-    The renderer calls :meth:`hear`, :meth:`take` (with what the motion graph put out), :meth:`advance` and
-    :meth:`paint` in this order; a bench may call :meth:`draw_expression` instead.
+    The renderer calls :meth:`hear`, :meth:`take` (with what the motion graph put out), :meth:`advance`,
+    :meth:`give_region` and :meth:`keep` or :meth:`laid` in this order; a bench may call :meth:`draw_expression`
+    instead.
     """
 
     def __init__(self, weights: Weights, seed: int, leave: Callable[[], None]) -> None:
@@ -50,7 +52,7 @@ class Graphs1Session(RenderSession):
             self._behaviours = Behaviours(manifest.motion.coefficients, fps, f"{weights.digest}/{seed}")
         follows = set(manifest.face.inputs) - {"expression"}
         self._face_follows_base = bool(follows)
-        self._region: Region | None = None
+        self._region: Any = None  # what the painter drew
         self._region_of: tuple[Vector, int] = (self._rest, -1)
         self._region_face: Vector | None = None
         self._most_held = round(HELD * fps)
@@ -130,22 +132,21 @@ class Graphs1Session(RenderSession):
         resting = not self._speaking and self._face is self._region_face and self._held < self._most_held
         return resting and self._behaviours is not None and self._behaviours.alike(expression, self._drawn)
 
-    def give_region(self, region: Region) -> None:
-        """What the face graph drew of :attr:`wants_region`."""
+    def give_region(self, region: Any) -> None:
+        """What the painter drew of :attr:`wants_region`."""
         self._region = region
         self._region_of = (self._drawn, self._at)
         self._region_face = self._face
         self._held = 0
 
-    def paint(self) -> VideoFrame:
-        """This step's picture; the next one stands on the next base frame."""
+    def keep(self) -> VideoFrame | None:
+        """The last picture once more, where that does for this step; None if one is to be laid."""
         if self._region is None:
-            raise RuntimeError("paint comes after give_region")
+            raise RuntimeError("keep comes after give_region")
         kept = self._may_keep()
-        if kept is None:
-            return self._lay()
-        self._kept = True
-        self._pass()
+        if kept is not None:
+            self._kept = True
+            self._pass()
         return kept
 
     def _pass(self) -> int:
@@ -154,12 +155,20 @@ class Graphs1Session(RenderSession):
         self._held += 1
         return at
 
-    def _lay(self) -> VideoFrame:
-        weights, region = self.weights, self._region
-        assert region is not None
+    @property
+    def place(self) -> Place:
+        """Where the next picture's face lands."""
+        return self.weights.scene, self._at
+
+    @property
+    def region(self) -> Any:
+        """What the painter is to lay at :attr:`place`."""
+        return self._region
+
+    def laid(self, data: Plane) -> VideoFrame:
+        """This step's picture, laid; the next one stands on the next base frame."""
         at, self._kept = self._pass(), False
-        with weights.timer("compose"):
-            data = weights.compositor.lay(weights.frames[at], weights.spots[at], region)
+        weights = self.weights
         video = weights.format.video
         alpha = None if weights.mattes is None else weights.mattes[at]
         self._picture = VideoFrame(video.width, video.height, data, alpha)
@@ -185,10 +194,9 @@ class Graphs1Session(RenderSession):
         self.check_open()
         self._show(face, behaviours=behaviours)
         if (wanted := self.wants_region) is not None:
-            weights, at = self.weights, self._at
-            (region,) = weights.face.draw([wanted], [weights.poses[at]], [weights.base(at)], [weights.where])
+            (region,) = self.weights.face.draw([wanted], [self.place])
             self.give_region(region)
-        return self._lay()
+        return self.laid(self.weights.face.lay([self._region], [self.place])[0])
 
     def reset(self) -> None:
         """After an interrupt: forget the sound heard; keep the pose, and leave what the face held."""

@@ -1,71 +1,26 @@
-"""What all sessions of an avatar share: its two graphs, its base clip, and where the face lands on it."""
+"""What all sessions of an avatar share: its motion graph, what paints its face, and its scene."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from fractions import Fraction
-from pathlib import Path
-from typing import Final, Literal
+from collections.abc import Hashable
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from visavis.errors import MediaError
-from visavis.graphs1.clips import ClipSource, open_clip
-from visavis.graphs1.compose import Compositor, Plane, Spot, spots_of
-from visavis.graphs1.graphs import FaceGraph, MotionGraph, Timer
-from visavis.graphs1.motion import steps_ahead
+from visavis.graphs1.graphs import MotionGraph
+from visavis.graphs1.painting import Painter
+from visavis.graphs1.scene import Scene
 from visavis.graphs1.sharing import Share
-from visavis.hvia import Clip, Hvia, Precision
-from visavis.interfaces.renderer import RenderFormat
-from visavis.media import VideoFormat
-
-
-def format_of(avatar: Hvia) -> RenderFormat:
-    """What the avatar draws and hears. Raises AvatarInvalid if a frame has no whole number of samples."""
-    video, motion = avatar.manifest.video, avatar.manifest.motion
-    if motion.hop % motion.frames:
-        raise avatar.fault(f"a hop of {motion.hop} samples is not a whole number of samples for each of its frames")
-    return RenderFormat(
-        video=VideoFormat(video.width, video.height, Fraction(video.fps)),
-        sample_rate=motion.sample_rate,
-        hop=motion.hop // motion.frames,
-        look_ahead=steps_ahead(motion),
-    )
-
-
-_NOTHING: Final[Plane] = np.empty((0, 0), np.uint8)
-STILL_PIXELS: Final = 0.35
-"""A sway by less than this between two pictures is not seen: a third of a pixel, eight pixels a second."""
-STILL_LEVELS: Final = 8
-"""Nor is a change of the mean of 16x16 pixels' differences by less than this, of 255: what sways so has edges."""
+from visavis.hvia import Precision
 
 
 class Weights:
     """What all sessions of an avatar share. Safe to use from several threads."""
 
-    def __init__(
-        self, avatar: Hvia, motion: Share[MotionGraph], face: Share[FaceGraph], timer: Timer, cache: Path | None
-    ) -> None:
-        self.manifest = avatar.manifest
-        self.digest = avatar.digest
-        self.format = format_of(avatar)
-        self.where: Final = avatar.path.name
-        self.timer = timer
+    def __init__(self, scene: Scene, motion: Share[MotionGraph], face: Share[Painter]) -> None:
+        self.scene = scene
+        self.manifest, self.digest, self.where = scene.manifest, scene.digest, scene.where
+        self.format, self.poses, self.spots, self.mattes = scene.format, scene.poses, scene.spots, scene.mattes
         self._motion, self._face = motion, face
-        clip = self.manifest.idle
-        placement = avatar.placement(clip.id)
-        self.poses: NDArray[np.float64] = placement.pose
-        self.spots: list[Spot] = spots_of(placement)
-        self.frames: Plane = _clip(avatar, clip, clip.video, "i420", cache)
-        self._sees_base = not {"base_y", "base_uv"}.isdisjoint(self.manifest.face.inputs)
-        self._still: dict[int, bool] = {}
-        self.mattes: Plane | None = None
-        if clip.matte is not None:
-            self.mattes = _clip(avatar, clip, clip.matte, "matte", cache)
-        video, face_size = self.manifest.video, self.manifest.face
-        self.compositor = Compositor(video.width, video.height, face_size.width, face_size.height)
         self._warm_up()
 
     @property
@@ -89,24 +44,13 @@ class Weights:
         return self._motion.thing
 
     @property
-    def face(self) -> FaceGraph:
-        """The face graph, shared by all avatars that hold it."""
+    def face(self) -> Painter:
+        """What paints the face, shared by all avatars for which it can."""
         return self._face.thing
 
-    def base(self, at: int) -> tuple[Plane, Plane]:
-        """What base frame ``at`` shows in the region's place, if the face graph wants to see it."""
-        if not self._sees_base:
-            return _NOTHING, _NOTHING
-        return self.compositor.lift(self.frames[at], self.spots[at])
-
     def still(self, at: int) -> bool:
-        """Whether base frame ``at`` can hardly be told from the one before: a face at rest may stand on either."""
-        known = self._still.get(at)
-        if known is None:
-            face = self.manifest.face
-            luma = self.frames[:, : self.manifest.video.height]
-            known = self._still[at] = hardly_differ(luma, self.spots, at, (face.width, face.height))
-        return known
+        """Whether a face at rest may stand on base frame ``at`` as on the one before; see :meth:`Scene.still`."""
+        return self.scene.still(at)
 
     def close(self) -> None:
         """Give back both graphs."""
@@ -115,40 +59,8 @@ class Weights:
 
     def _warm_up(self) -> None:
         """Run both graphs once: engines set up on their first call, and a wrong output shows before a session does."""
-        motion, where = self.manifest.motion, [self.where]
+        motion = self.manifest.motion
         sound, state = np.zeros(motion.hop, np.float32), np.zeros(motion.state, np.float32)
-        expression, _ = self.motion.move([sound], [state], where)
-        region = self.face.draw([expression[0, 0]], [self.poses[0]], [self.base(0)], where)[0]
-        self.compositor.lay(self.frames[0], self.spots[0], region)
-
-
-def hardly_differ(luma: Plane, spots: Sequence[Spot], at: int, region: tuple[int, int]) -> bool:
-    """Whether face and clip moved by less than STILL_PIXELS and STILL_LEVELS from frame ``at - 1`` to ``at``.
-
-    ``luma`` is ``[frames, height, width]``, ``region`` the face region's width and height.
-    """
-    corners = np.array([(x, y, 1.0) for x in (0, region[0]) for y in (0, region[1])]).T
-    if np.abs((spots[at].affine - spots[at - 1].affine) @ corners).max() > STILL_PIXELS:
-        return False
-    change = cv2.absdiff(np.asarray(luma[at - 1]), np.asarray(luma[at]))
-    size = max(1, change.shape[1] // 16), max(1, change.shape[0] // 16)
-    return int(cv2.resize(change, size, interpolation=cv2.INTER_AREA).max()) <= STILL_LEVELS
-
-
-def _clip(avatar: Hvia, clip: Clip, member: str, kind: Literal["i420", "matte"], cache: Path | None) -> Plane:
-    video = avatar.manifest.video
-    digest = next(item.sha256 for item in avatar.manifest.members if item.path == member)
-    try:
-        return open_clip(
-            ClipSource(
-                data=lambda: avatar.read(member),
-                sha256=digest,
-                width=video.width,
-                height=video.height,
-                frames=clip.frames,
-                kind=kind,
-            ),
-            cache,
-        )
-    except MediaError as error:
-        raise avatar.fault(f"{member!r}: {error.message}") from error
+        expression, _ = self.motion.move([sound], [state], [self.where])
+        at = [(self.scene, 0)]
+        self.face.lay(self.face.draw([expression[0, 0]], at), at)

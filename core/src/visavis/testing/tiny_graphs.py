@@ -62,7 +62,8 @@ class _Graph:
         rounded = self.add("DequantizeLinear", self.add("QuantizeLinear", of, step, zero), step, zero)
         axis = 0 if kind == "Conv" else 1
         steps = np.abs(weights).max(tuple({*range(weights.ndim)} - {axis}), keepdims=True) / 127
-        whole = np.rint(weights / np.maximum(steps, 1e-9)).astype(np.int8)
+        steps = np.maximum(steps, 1e-9)  # of a column of zeros, too: TensorRT takes no step of 0
+        whole = np.rint(weights / steps).astype(np.int8)
         parts = self.const(whole), self.const(steps.ravel()), self.const(np.zeros(steps.size, np.int8))
         return self.add(kind, rounded, self.add("DequantizeLinear", *parts, axis=axis), **attributes)
 

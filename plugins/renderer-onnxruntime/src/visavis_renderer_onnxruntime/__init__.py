@@ -44,6 +44,14 @@ def check() -> str | None:
     return renderer.problem("cpu")
 
 
+def trials() -> Iterable[dict[str, str]]:
+    """What ``auto`` should try besides the processor: the first GPU, where this ONNX Runtime has CUDA."""
+    from visavis_renderer_onnxruntime import renderer
+
+    if renderer.problem("cuda:0") is None:
+        yield {"device": "cuda:0"}
+
+
 @hookimpl
 def visavis_renderers() -> Iterable[RendererPlugin]:
     """This plugin's one record."""
@@ -53,4 +61,5 @@ def visavis_renderers() -> Iterable[RendererPlugin]:
         config=OnnxRuntimeOptions,
         factory=make,
         check=check,
+        trials=trials,
     )

@@ -1,0 +1,1 @@
+"""Stands in for PyCUDA, which takes a CUDA toolkit to install: its names and argument orders, on the processor."""

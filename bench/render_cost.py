@@ -3,9 +3,9 @@
     python bench/render_cost.py [--avatar FILE] [--speech FILE] [--precision fp32 int8] [--frames 200] [--sessions 16]
 
 One thread, no room, no encoder: motion, behaviours, face and composing, all that a step does. Precisions take turns
-frame by frame, each with a session of its own. Times are the processor's. Then what a session adds to the process (USS, read
-from /proc as in speed.py), and the first talking frame of a session on a renderer that has just been loaded, as a
-multiple of later ones.
+frame by frame, each with a session of its own. Times are the processor's. Then what a session adds to the process
+(USS, read from /proc as in speed.py), and the first talking frame of a session on a renderer that has just been loaded,
+as a multiple of later ones.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """How well does an avatar's mouth follow speech? Measured from pictures alone, against controls on the same face.
 
-    lipsync.py --speech DIR --avatar ID_OR_FILE [--languages en de] [--controls oracle energy frozen]
-               [--json OUT.json] [--videos FOLDER]
+    lipsync.py --speech DIR --avatar ID_OR_FILE [--precision int8] [--languages en de]
+               [--controls oracle energy frozen] [--json OUT.json] [--videos FOLDER]
 
 DIR holds clips.json ([{"id", "lang", ...}]), ID.wav and ID.json (timed phones) for each clip; bench/speech is one.
 Every clip is spoken by the installed visavis and drawn by the controls: the oracle (poses from the true phone
@@ -101,10 +101,10 @@ CONTROLS: dict[str, Callable[[Recording, Fraction], Floats]] = {"oracle": oracle
 class Puppet:
     """The avatar's face, driven by coefficients instead of sound."""
 
-    def __init__(self, avatar: str, renderer: str) -> None:
+    def __init__(self, avatar: str, renderer: str, options: dict[str, str]) -> None:
         registry = Registry.discover()
         record = registry.get(Kind.RENDERER, renderer)
-        self._renderer = record.factory(record.config())
+        self._renderer = record.factory(record.config(**options))
         with asyncio.run(_open(registry, avatar)) as file:
             self._avatar = self._renderer.load(file)
             names = tuple(file.manifest.motion.coefficients)
@@ -138,9 +138,9 @@ async def _open(registry: Registry, avatar: str) -> Any:
         await store.aclose()
 
 
-async def speak(avatar: str, renderer: str, clips: Sequence[Recording], folder: Path) -> None:
+async def speak(avatar: str, renderer: str, options: dict[str, str], clips: Sequence[Recording], folder: Path) -> None:
     """Every clip through the whole engine, sound to pictures, into FOLDER/visavis-ID.mp4."""
-    async with Speaker(avatar, renderer=renderer) as speaker:
+    async with Speaker(avatar, renderer=renderer, **options) as speaker:
         for clip in clips:
             frames = [frame.video async for frame in speaker.speak(clip.sound, RATE)]
             pictures = [picture for picture in frames if picture is not None]
@@ -184,13 +184,18 @@ def measure(driver: str, clips: Sequence[Recording], folder: Path) -> dict[str, 
 
 
 def bench(
-    avatar: str, renderer: str, clips: Sequence[Recording], controls: Sequence[str], folder: Path
+    avatar: str,
+    renderer: str,
+    options: dict[str, str],
+    clips: Sequence[Recording],
+    controls: Sequence[str],
+    folder: Path,
 ) -> dict[str, dict[str, Result]]:
     """Draw and measure visavis and the controls."""
     print(table.head, flush=True)
-    asyncio.run(speak(avatar, renderer, clips, folder))
+    asyncio.run(speak(avatar, renderer, options, clips, folder))
     results = {"visavis": measure("visavis", clips, folder)}
-    puppet = Puppet(avatar, renderer) if controls else None
+    puppet = Puppet(avatar, renderer, options) if controls else None
     for name in controls:
         assert puppet is not None
         for clip in clips:
@@ -209,6 +214,7 @@ def main() -> int:
     parser.add_argument("--speech", type=Path, required=True)
     parser.add_argument("--avatar", required=True)
     parser.add_argument("--renderer", default="onnxruntime")
+    parser.add_argument("--precision", help="that option of the renderer, say fp32 or int8")
     parser.add_argument("--languages", nargs="*")
     parser.add_argument("--controls", nargs="*", choices=list(CONTROLS), default=list(CONTROLS))
     parser.add_argument("--json", type=Path)
@@ -218,7 +224,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         folder = o.videos or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
-        results = bench(o.avatar, o.renderer, clips, o.controls, folder)
+        options = {"precision": o.precision} if o.precision else {}
+        results = bench(o.avatar, o.renderer, options, clips, o.controls, folder)
     print()
     for name, figures in results.items():
         print(pooled.line(name, figures))

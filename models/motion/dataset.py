@@ -12,7 +12,8 @@ import numpy as np
 import phonesets
 import torch
 import visemes
-from network import BEHIND, EXTRA, LABELS, OUTPUTS, RATE, mel_matrix
+from network import mel_matrix
+from sizes import BEHIND, EXTRA, LABELS, OUTPUTS, RATE
 from numpy.typing import NDArray
 from torch import Tensor
 

@@ -15,7 +15,8 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import torch
-from network import FORGET, FRAME, HOP, LEVEL_FALL, LEVEL_MIN, MELS, PRIOR, SHIFT, STEM, WIDTH, Face, Motion, eased, most_change, pairs
+from network import Face, Motion, eased, most_change, pairs
+from sizes import FORGET, FRAME, HOP, LEVEL_FALL, LEVEL_MIN, MELS, PRIOR, SHIFT, STEM, WIDTH
 from torch import Tensor, nn
 
 FRAMES = HOP // SHIFT  # feature frames a hop

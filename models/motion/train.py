@@ -18,7 +18,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from dataset import Batches, disturb
-from network import LABELS, Motion, smoothstep
+from network import Motion, smoothstep
+from sizes import LABELS
 from prepare import load
 from torch import Tensor
 

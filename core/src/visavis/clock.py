@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 
 import anyio
@@ -16,6 +17,15 @@ class FrameGrid:
     def __init__(self, fps: Fraction, start: float | None = None) -> None:
         self.fps = fps
         self.start = anyio.current_time() if start is None else start
+
+    @classmethod
+    def shared(cls, fps: Fraction) -> FrameGrid:
+        """The grid that begins next of those that start at a whole number of frames on the loop's clock.
+
+        Whoever asks for it, whenever, has frames due at the same times as all others of this rate: their pictures can
+        be drawn in one call.
+        """
+        return cls(fps, float(math.ceil(anyio.current_time() * fps) / fps))
 
     def due(self, index: int) -> float:
         """When frame ``index`` falls due, in the loop's seconds."""

@@ -1,7 +1,9 @@
 """Lets sessions share one call of the renderer.
 
-While a step runs, the sessions that fall due meanwhile gather; the next step takes them together. So nobody waits for
-company, and company comes by itself when the renderer is busy.
+While a step runs, the sessions that fall due meanwhile gather; the next step takes them together, and sessions of one
+rate fall due at the same times. So nobody waits for company longer than one turn of the event loop. Who waits longest
+comes first, and with it all who may share its call, so nobody starves. Work of before an interrupt is dropped while it
+waits.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ class _Due:
     session: RenderSession
     input: RenderInput
     done: anyio.Event = field(default_factory=anyio.Event)
+    waits: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     frame: VideoFrame | None = None
     error: BaseException | None = None
 
@@ -41,13 +44,17 @@ class Batcher:
         """What its calls have cost of late."""
 
     async def step(self, avatar: LoadedAvatar, session: RenderSession, input: RenderInput) -> VideoFrame | None:
-        """Draw one tick of one session, together with whoever else is due. Raises RendererError."""
+        """Draw one tick of one session, together with whoever else is due; None if it was dropped.
+
+        Raises RendererError.
+        """
         due = _Due(avatar, session, input)
         self._due.append(due)
         try:
-            async with self._busy:  # first come, first served: nobody starves
-                if not due.done.is_set():
-                    await self._run(self._group())
+            with due.waits:
+                async with self._busy:  # first come, first served; taking it lets all who are due by now come along
+                    while not due.done.is_set():
+                        await self._run(self._group())
         finally:
             if due in self._due:  # cancelled before its turn
                 self._due.remove(due)
@@ -57,6 +64,14 @@ class Batcher:
         if due.error is not None:
             raise RendererError(f"the renderer failed: {due.error}") from due.error
         return due.frame
+
+    def drop(self, session: RenderSession) -> None:
+        """Forget what a session has asked for and no call has taken yet: it is of before an interrupt."""
+        for due in [due for due in self._due if due.session is session]:
+            self._due.remove(due)
+            due.done.set()
+            due.waits.cancel()
+            self._metrics.count("visavis_steps_dropped_total")
 
     def _group(self) -> list[_Due]:
         """The one that waits longest, and those that may share its call."""

@@ -51,11 +51,9 @@ class Drawing(Generic[T]):
         """Feed silence in place of sound that will not come, to draw what was heard."""
         return await self._feed(self._silence, None, skip)
 
-    async def idle(self) -> VideoFrame:
-        """A picture without speech."""
-        frame = await self._step(RenderInput(None))
-        assert frame is not None
-        return frame
+    async def idle(self) -> VideoFrame | None:
+        """A picture without speech; None if an interrupt came before it was drawn."""
+        return await self._step(RenderInput(None))
 
     async def _feed(self, ear: NDArray[np.float32], tag: T | None, skip: bool) -> tuple[T, VideoFrame | None] | None:
         self._heard.append(tag)
@@ -73,8 +71,9 @@ class Drawing(Generic[T]):
         return await self._batcher.step(self._avatar, self._session, given)
 
     def interrupt(self) -> None:
-        """Forget what was heard; before the next step the renderer's session is reset."""
+        """Forget what was heard and what waits to be drawn; before the next step the renderer's session is reset."""
         self._clear()
+        self._batcher.drop(self._session)
         self._reset = True
 
     def close(self) -> None:

@@ -156,13 +156,13 @@ class Pipeline:
         """Real time: one frame at each of the clock's deadlines."""
         await self._published.wait()
         await self._until(anyio.current_time() + FIRST_PICTURE, lambda: self._line.idle is not None)
-        grid, index = FrameGrid(self._fps), 0
+        grid, index = FrameGrid.shared(self._fps), 0
         while True:
             late = await grid.wait(index)
             self._account()
             if late > self._limits.skip:
                 log.warning("%.1f s late: the clock starts anew", late)
-                grid, index, late = FrameGrid(self._fps), 0, 0.0
+                grid, index, late = FrameGrid.shared(self._fps), 0, 0.0
             behind = late >= self._frame  # a newer picture follows at once
             speaks = await self._whether_to_speak(grid.due(index) + GRACE * self._frame, behind)
             if self._finished:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 from visavis.component import ComponentConfig
@@ -22,6 +22,8 @@ class OnnxRuntimeOptions(ComponentConfig):
     """CPU threads for one step. More sessions on a box gain more from more steps at once than from threads."""
     max_batch: Annotated[int, Field(ge=1, le=64)] = 16
     """The most sessions drawn in one step."""
+    precision: Literal["auto", "fp32", "fp16", "int8"] = "auto"
+    """What graphs compute in, where the avatar brings them so: auto is int8 on a CPU that gains by it, else fp32."""
     model_packs: tuple[Path, ...] = ()
     """Folders of graphs (SHA256.onnx) that avatars refer to instead of holding them."""
 

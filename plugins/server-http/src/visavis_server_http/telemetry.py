@@ -117,6 +117,9 @@ ABOUT: Final = {
     "visavis_late_frames_total": "Pictures that were not ready in time",
     "visavis_dropped_frames_total": "Pictures that were left out",
     "visavis_step_seconds": "How long one call of the renderer took",
+    "visavis_steps_total": "Calls of the renderer",
+    "visavis_steps_sessions_total": "Sessions in those calls: divided by the calls, how many share one",
+    "visavis_steps_dropped_total": "Pictures that were asked for before an interrupt and not drawn",
     "visavis_avatar_changes_total": "Avatar files that were added, replaced or removed",
 }
 """What the figures mean."""

@@ -71,7 +71,7 @@ def backends(avatar: Path) -> Iterator[Backend]:
     """Whatever may work on a GPU, in every precision that the avatar brings."""
     with open_hvia(avatar) as file:
         precisions = GraphOffer(file, "face").precisions
-    on_cuda = OnnxRuntimeOptions(device="cuda:0", max_batch=64)
+    on_cuda = OnnxRuntimeOptions(device="cuda:0", max_batch=64, precision="fp32")
     yield Backend("onnxruntime cuda:0", "fp32", partial(make_onnxruntime, on_cuda))
     for engine in ("tensorrt", "tensorrt-rtx"):
         for precision in precisions:
@@ -81,7 +81,7 @@ def backends(avatar: Path) -> Iterator[Backend]:
 
 def parity(avatar: Path) -> int:
     """Compare every backend with the processor, picture for picture."""
-    truth = filmed(lambda: make_onnxruntime(OnnxRuntimeOptions()), avatar)
+    truth = filmed(lambda: make_onnxruntime(OnnxRuntimeOptions(precision="fp32")), avatar)
     worked, fine = 0, True
     for backend in backends(avatar):
         label = f"{backend.name:20} {backend.precision:5}"
@@ -105,7 +105,9 @@ def _film(backend: Backend, avatar: Path) -> Film:
 
 def capacity(avatar: Path) -> int:
     """Print what each backend can take on. The processor's own row stands beside them."""
-    rows = [Backend("onnxruntime cpu", "fp32", lambda: make_onnxruntime(OnnxRuntimeOptions(max_batch=64)))]
+    rows = [
+        Backend("onnxruntime cpu", "fp32", lambda: make_onnxruntime(OnnxRuntimeOptions(max_batch=64, precision="fp32")))
+    ]
     heads = ["backend", "precision", *(f"batch {size}" for size in BATCHES), "sessions by step time"]
     heads += ["device MB", "MB a session", *(f"sessions on {gb} GB" for gb in CARDS)]
     print("| " + " | ".join(heads) + " |")

@@ -25,7 +25,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def compare(path: Path, sessions: int, seconds: float) -> None:
-    truth = filmed(lambda: make_onnxruntime(OnnxRuntimeOptions()), path, sessions=sessions, seconds=seconds)
+    truth = filmed(
+        lambda: make_onnxruntime(OnnxRuntimeOptions(precision="fp32")), path, sessions=sessions, seconds=seconds
+    )
     ours = filmed(lambda: make_reference(NoOptions()), path, sessions=sessions, seconds=seconds)
     assert expect_parity(truth, ours).levels <= 1
 

@@ -96,7 +96,7 @@ def pictures(name: str, avatar: Path) -> None:
         options = TensorRTOptions(max_batch=4, cuda_graphs=False)
         return TensorRTRenderer(options, device=Device(driver, Engine(driver)))
 
-    truth = filmed(lambda: make_onnxruntime(OnnxRuntimeOptions()), avatar)
+    truth = filmed(lambda: make_onnxruntime(OnnxRuntimeOptions(precision="fp32")), avatar)
     print(expect_parity(truth, filmed(make, avatar)))
 
 

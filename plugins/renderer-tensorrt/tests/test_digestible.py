@@ -167,13 +167,16 @@ def quantised(data: bytes, folder: Path, **how: Any) -> bytes:
 
 
 OF_INT8: dict[str, tuple[dict[str, Any], str]] = {
-    "biases stay float": ({"extra": {"QuantizeBias": True}}, "bias_DequantizeLinear.*Int32"),
+    "biases stay float": ({"extra": {"QuantizeBias": True}}, "type Int32"),
     "activations are symmetric": ({"extra": {"ActivationSymmetric": False}}, "Non-zero zero point"),
     "integers are signed": (
         {"activation_type": quantization.QuantType.QUInt8, "extra": {"ActivationSymmetric": False}},
         "zero point|UINT8",
     ),
-    "integers stand between pairs of Q and DQ": ({"quant_format": quantization.QuantFormat.QOperator}, "_quant"),
+    "integers stand between pairs of Q and DQ": (
+        {"quant_format": quantization.QuantFormat.QOperator},
+        "Plugin not found",
+    ),
 }
 
 
@@ -189,7 +192,7 @@ def test_otherwise_quantised_it_is_refused(face: bytes, tmp_path: Path, how: dic
 def test_scales_that_are_computed_are_refused(face: bytes, tmp_path: Path) -> None:
     onnx.save(folded(face), tmp_path / "face.onnx")
     quantization.quantize_dynamic(tmp_path / "face.onnx", tmp_path / "out.onnx", op_types_to_quantize=["Conv", "Gemm"])
-    with pytest.raises(RendererError, match="QuantizeLinear"):
+    with pytest.raises(RendererError, match="cannot read it"):
         build((tmp_path / "out.onnx").read_bytes())
 
 

@@ -26,7 +26,7 @@ def on_device() -> TensorRTRenderer:
 
 
 def compare(path: Path, seconds: float) -> None:
-    truth = filmed(lambda: make_onnxruntime(OnnxRuntimeOptions()), path, seconds=seconds)
+    truth = filmed(lambda: make_onnxruntime(OnnxRuntimeOptions(precision="fp32")), path, seconds=seconds)
     found = expect_parity(truth, filmed(on_device, path, seconds=seconds), psnr=FP32)
     assert found.levels <= 3
 

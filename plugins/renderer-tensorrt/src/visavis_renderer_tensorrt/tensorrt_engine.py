@@ -130,7 +130,10 @@ def parsed(trt: Any, builder: Any, graph: bytes, logger: Any) -> Any:
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(graph):
         errors = [parser.get_error(index) for index in range(parser.num_errors)]
-        said = "; ".join(f"{error.node_name() or 'graph'}: {error.desc()}" for error in errors) or logger.last()
+        told = dict.fromkeys(
+            f"{error.node_name() or error.node_operator() or 'graph'}: {error.desc()}" for error in errors
+        )
+        said = "; ".join(told) or logger.last()
         raise RendererError(
             f"TensorRT cannot read it: {' '.join(said.split())}",
             hint="docs/gpu.md lists what an avatar's graphs must not hold",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from visavis.component import ComponentConfig, NoOptions
 
 if TYPE_CHECKING:  # types alone: to list plugins loads neither numpy nor the avatar reader
+    from visavis.interfaces.audience import Audience
     from visavis.interfaces.avatar import AvatarStore
     from visavis.interfaces.launcher import Launcher
     from visavis.interfaces.renderer import Renderer
@@ -81,9 +82,13 @@ class RendererPlugin(PluginRecord):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransportPlugin(PluginRecord):
-    """A transport: ``factory(config)``, once a process."""
+    """A transport: ``factory(config)``, once a process.
+
+    ``audience(config)`` makes rooms and subscribers for `visavis bench capacity`; None where there are none to be had.
+    """
 
     factory: Callable[[Any], Transport]
+    audience: Callable[[Any], Audience] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

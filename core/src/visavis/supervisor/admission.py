@@ -59,8 +59,11 @@ class Admission:
     @property
     def most(self) -> int | None:
         """How many sessions are taken on; None before a picture was measured."""
-        if self._fixed is not None:
-            return self._fixed
+        return self.reckoned if self._fixed is None else self._fixed
+
+    @property
+    def reckoned(self) -> int | None:
+        """How many would be taken on under "auto"; None before a picture was measured."""
         picture = self._cost.talking
         if picture is None:
             return None
@@ -89,9 +92,9 @@ class Admission:
         most = self.most
         if most is not None and running + starting >= most:
             problem = f"all {most} sessions are taken" if most > 1 else "the one session is taken"
-            return Capacity(running, starting, most, problem, RETRY_AFTER)
+            return Capacity(running, starting, most, problem, RETRY_AFTER, self.reckoned)
         frames, late = self._tally.recent(now)
         if self.measures and running and frames >= LATE_OF and late > LATE_SHARE * frames:
             problem = f"{100 * late / frames:.1f} % of the frames of the last ten seconds were late"
-            return Capacity(running, starting, most, problem, RETRY_WHEN_LATE)
-        return Capacity(running, starting, most)
+            return Capacity(running, starting, most, problem, RETRY_WHEN_LATE, self.reckoned)
+        return Capacity(running, starting, most, reckoned=self.reckoned)

@@ -17,6 +17,7 @@ from visavis.errors import AtCapacity, SessionError, VisavisError
 from visavis.interfaces.audience import Audience, Seat, Sight
 from visavis.interfaces.launcher import Launcher
 from visavis.interfaces.session import SessionHandle, SessionRequest, SessionStats
+from visavis.session import single
 
 CHUNK: Final = 0.1
 """Seconds of sound that are written at a time."""
@@ -72,8 +73,11 @@ class Crowd:
 
         Raises what made a session fail, TransportError if one is not seen.
         """
-        while len(self._members) > count:
-            await self._leave(self._members[-1])
+        for gone in [member for member in self._members if member.ended] + self._members[count:]:
+            if gone in self._members:
+                await self._leave(gone)
+        if not count:
+            return 0, ""
         try:
             while len(self._members) < count:
                 await self._join()
@@ -191,12 +195,15 @@ class Crowd:
 
 @asynccontextmanager
 async def gathered(launcher: Launcher, audience: Audience, avatar: str, speech: Speech) -> AsyncIterator[Crowd]:
-    """An empty crowd; its sessions end with the block."""
-    async with anyio.create_task_group() as tasks:
-        crowd = Crowd(launcher, audience, avatar, speech, tasks)
-        try:
-            yield crowd
-        finally:
-            with anyio.CancelScope(shield=True), anyio.move_on_after(2 * ENDS):
-                await crowd.fill(0)
-            tasks.cancel_scope.cancel()
+    """An empty crowd; its sessions end with the block. What the block raises comes out as it is."""
+    try:
+        async with anyio.create_task_group() as tasks:
+            crowd = Crowd(launcher, audience, avatar, speech, tasks)
+            try:
+                yield crowd
+            finally:
+                with anyio.CancelScope(shield=True), anyio.move_on_after(2 * ENDS):
+                    await crowd.fill(0)
+                tasks.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        raise single(group) from None

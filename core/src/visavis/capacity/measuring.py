@@ -25,6 +25,8 @@ from visavis.supervisor import LocalLauncher, Supervisor, pictures, processors
 WARM_UP: Final = 4.0
 """Seconds of talk before a step is measured: buffers, encoders and estimates of bandwidth have settled."""
 IDLE_SECONDS: Final = 10.0
+LEAST: Final = 0.001
+"""Seconds: a session may end before anything was measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +155,7 @@ class _Meter:
         with anyio.move_on_after(seconds):
             while not crowd.ended:  # noqa: ASYNC110 - it is looked for, not told
                 await anyio.sleep(0.25)
-        after, took = self._read(crowd.strangers), anyio.current_time() - began
+        after, took = self._read(crowd.strangers), max(LEAST, anyio.current_time() - began)
         sight, now = await crowd.sight(), await crowd.stats()
         frames, late = _difference(stats, now)
         workers = max(1, round(self._metrics.gauges.get(self._metrics.key("visavis_workers"), 1)))

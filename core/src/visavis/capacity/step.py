@@ -64,6 +64,11 @@ class Step:
         return self.late / self.frames if self.frames else 0.0
 
     @property
+    def other_cores(self) -> float:
+        """What everybody else on this machine spends: LiveKit, where it runs here, and strangers."""
+        return max(0.0, self.machine_cores - self.cores - self.audience_cores)
+
+    @property
     def cores_each(self) -> float:
         """Cores a session."""
         return self.cores / self.sessions

@@ -52,7 +52,9 @@ def verdict(ramp: Ramp, cores: int) -> Verdict:
 
 def _explained(step: Step, cores: int, why: str, *, late: bool) -> Verdict:
     at = f"with {step.sessions} sessions {why}"
-    shares = f"the server {step.cores:.2f}, the subscribers {step.audience_cores:.2f}"
+    shares = (
+        f"the server {step.cores:.2f}, the subscribers {step.audience_cores:.2f}, others on it {step.other_cores:.2f}"
+    )
     crowded = step.machine_cores >= BUSY * step.machine_size
     if crowded or step.cores + step.audience_cores >= BUSY * cores:  # of the machine's cores some may not be ours
         size = step.machine_size if crowded else cores

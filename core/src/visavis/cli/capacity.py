@@ -161,6 +161,10 @@ def summary(found: Findings, about: dict[str, Any]) -> list[Sequence[str]]:
             ("a worker", f"{held.sessions / held.workers:.1f}", f"sessions; {held.workers} with a renderer of its own"),
             ("auto", auto, "sessions would `limits.max_sessions: auto` take on, by what it saw"),
         ]
+    others = max(step.other_cores for step in found.steps)
+    rows.append(
+        ("others", f"{others:.2f}", "cores at most, used on this machine beside: LiveKit, if it is here; strangers")
+    )
     for name, memory in (("first session", found.memory_first), ("each further", found.memory_each)):
         if memory is not None:
             rows.append((name, f"{memory / 1e6:.1f}", "MB of memory of its own (USS)"))

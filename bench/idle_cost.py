@@ -25,7 +25,7 @@ from visavis.config import default_deployment
 from visavis.interfaces.renderer import LoadedAvatar, Renderer, RenderInput
 from visavis.interfaces.session import SessionContext, SessionRequest
 from visavis.interfaces.transport import Pacing
-from visavis.measuring import _ReadyRenderer
+from visavis.measuring import ReadyRenderer
 from visavis.media import AudioFormat, PairedFrame
 from visavis.metrics import MemoryMetrics
 from visavis.pipeline.batcher import Batcher
@@ -104,7 +104,7 @@ async def run(arguments: argparse.Namespace) -> dict[str, Any]:
             session = avatar.open()
             ready = [f for _ in range(25) if (f := renderer.step([session], [RenderInput(None)])[0]) is not None]
             session.close()
-            floor = _ReadyRenderer(avatar.format, ready)
+            floor = ReadyRenderer(avatar.format, ready)
             shown = floor.load(None)  # type: ignore[arg-type]  # it takes any file
             part = min(10.0, arguments.seconds)
             return {

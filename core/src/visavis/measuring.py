@@ -59,7 +59,7 @@ async def measure(deployment: Deployment, request: SessionRequest) -> tuple[Spee
     assert keep.format is not None
     floor_path = Path(str(request.transport["path"]))
     floor_path = floor_path.with_name(f"floor-{floor_path.name}")
-    ready = _ready(deployment.renderer, keep.format, keep.frames)
+    ready = ready_renderer(deployment.renderer, keep.format, keep.frames)
     try:
         floor = await _run(
             replace(deployment, renderer=ready),
@@ -142,7 +142,7 @@ class _ReadyAvatar(LoadedAvatar):
         """Nothing is held."""
 
 
-class _ReadyRenderer(Renderer):
+class ReadyRenderer(Renderer):
     """Shows pictures that were drawn before."""
 
     max_batch = 16
@@ -157,10 +157,11 @@ class _ReadyRenderer(Renderer):
         return [next(self._frames) if given.draw else None for given in inputs]
 
 
-def _ready(part: Part, format: RenderFormat, frames: Sequence[VideoFrame]) -> Part:
+def ready_renderer(part: Part, format: RenderFormat, frames: Sequence[VideoFrame]) -> Part:
+    """A renderer that shows ``frames`` in turn, in the place of ``part``: what is left is what all else costs."""
     record = RendererPlugin(
         name="ready-frames",
         summary="Pictures that were drawn before.",
-        factory=lambda config: _ReadyRenderer(format, frames),
+        factory=lambda config: ReadyRenderer(format, frames),
     )
     return Part(Kind.RENDERER, record.name, record, NoOptions(), part.origin)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from visavis.component import ComponentConfig, NoOptions
 
 if TYPE_CHECKING:  # types alone: to list plugins loads neither numpy nor the avatar reader
+    from visavis.interfaces.audience import Audience
     from visavis.interfaces.avatar import AvatarStore
     from visavis.interfaces.launcher import Launcher
     from visavis.interfaces.renderer import Renderer
@@ -88,10 +89,12 @@ class TransportPlugin(PluginRecord):
 
     ``rejoins`` says that a session whose process died may be begun again by the same request: a room can be joined
     anew, half a file cannot be continued.
+    ``audience(config)`` makes rooms and subscribers for `visavis bench capacity`; None where there are none to be had.
     """
 
     factory: Callable[[Any], Transport]
     rejoins: bool = False
+    audience: Callable[[Any], Audience] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

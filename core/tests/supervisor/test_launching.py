@@ -358,9 +358,11 @@ async def test_limits_are_the_smaller_ones_and_swap_loads_through_the_supervisor
 # -- admission
 
 
-def cost(talking: float) -> StepCost:
+def cost(busy: float, used: float | None = None) -> StepCost:
     made = StepCost()
-    made._talking.extend([talking] * 9)
+    for _ in range(9):
+        made.busy.note(busy, 1, 0)
+        made.used.note(busy if used is None else used, 1, 0)
     return made
 
 
@@ -372,8 +374,24 @@ def test_auto_reckons_with_what_was_measured() -> None:
     assert Admission("auto", cost(0.0045), tally, cores=16).most == 7
     assert Admission("auto", cost(0.2), tally, cores=16).most == 1
     assert Admission(5, cost(0.2), tally, cores=1).most == 5
+    assert Admission(5, cost(0.0045), tally, cores=2).capacity(0, 0, 0.0).reckoned == 7  # beside the fixed number
+    # A call of 4 ms that waits for a device uses little of the processor: 0.9 / (25 * 1 ms + 0.12)
+    assert Admission("auto", cost(0.004, 0.001), tally, cores=1).most == 6
     full = Admission("auto", cost(0.0045), tally, cores=1).capacity(2, 1, 0.0)
     assert (full.problem, full.most) == ("all 3 sessions are taken", 3)
+
+
+def test_a_call_for_several_counts_as_what_it_saves() -> None:
+    batched = StepCost()
+    for _ in range(9):
+        batched.busy.note(0.010, 4, 0)
+        batched.used.note(0.010, 4, 0)
+    assert batched.busy.talking == pytest.approx(0.0025)
+    assert Admission("auto", batched, Tally(), cores=4).most == 12  # four calls of one would allow 3
+    mixed = StepCost()
+    mixed.busy.note(0.003, 0, 3)
+    mixed.busy.note(0.008, 1, 3)  # the idle ones in it are not the talking one's
+    assert (mixed.busy.idle, mixed.busy.talking) == (pytest.approx(0.001), pytest.approx(0.005))
 
 
 def test_late_frames_close_the_door_for_a_while() -> None:

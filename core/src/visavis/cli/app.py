@@ -41,7 +41,7 @@ app.command("check")(check.check)
 app.command("plugins")(plugins.plugins)
 app.command("schema")(schema.schema)
 app.add_typer(avatars.app, name="avatars")
-app.command("bench")(bench.bench)
+app.add_typer(bench.app, name="bench")
 app.command("doctor")(doctor.doctor)
 
 

@@ -8,15 +8,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
+from typer.core import TyperGroup
 
+from visavis.cli.capacity import capacity
 from visavis.cli.options import Config, Json, deployment_of, output_of
 
 if TYPE_CHECKING:
     from visavis.measuring import Speed
 
 RATE: Final = 16_000
+FRAME: Final = "frame"
+"""The command that `visavis bench` stands for where it is followed by no other's name."""
 
 
+class _Benches(TyperGroup):
+    """`visavis bench` measures a frame; the word after it may be the name of another bench."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not args or args[0] not in self.commands:
+            args = [FRAME, *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(cls=_Benches, help="How fast this machine is, and how many sessions it holds.", rich_markup_mode=None)
+
+
+@app.command(FRAME)
 def bench(
     ctx: typer.Context,
     speech: Annotated[Path | None, typer.Argument(metavar="[SPEECH]", help="A recording; without one, babble.")] = None,
@@ -25,7 +42,10 @@ def bench(
     seconds: Annotated[float, typer.Option("--seconds", help="How much babble.", min=1, max=600)] = 20.0,
     as_json: Json = False,
 ) -> None:
-    """Measure what a frame costs here: the whole path, beside the encoding of ready frames alone."""
+    """Measure what a frame costs here: the whole path, beside the encoding of ready frames alone.
+
+    `visavis bench capacity` finds how many sessions this machine holds.
+    """
     from visavis.cli.running import run_async
     from visavis.interfaces.session import SessionRequest
     from visavis.measuring import measure
@@ -84,3 +104,6 @@ def babble(path: Path, seconds: float) -> Path:
         file.setframerate(RATE)
         file.writeframes(pcm.tobytes())
     return path
+
+
+app.command("capacity")(capacity)

@@ -15,7 +15,8 @@ from visavis.interfaces.session import SessionHandle, SessionRequest
 class Capacity:
     """How full it is. ``most`` is None where no number is known yet; ``retry_after`` is in seconds.
 
-    ``problem`` says in one sentence why no session would be started now; None if one would.
+    ``problem`` says in one sentence why no session would be started now; None if one would. ``reckoned`` is how many it
+    would take on by what was measured, also where ``most`` is a fixed number; None where that is not known.
     """
 
     running: int
@@ -23,6 +24,7 @@ class Capacity:
     most: int | None
     problem: str | None = None
     retry_after: float = 5.0
+    reckoned: int | None = None
 
 
 class Launcher(ABC):

@@ -159,6 +159,7 @@ class Pipeline:
         grid, index = FrameGrid.shared(self._fps), 0
         while True:
             late = await grid.wait(index)
+            self._metrics.observe("visavis_presenter_late_seconds", late)
             self._account()
             if late > self._limits.skip:
                 log.warning("%.1f s late: the clock starts anew", late)

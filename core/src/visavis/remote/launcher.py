@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from statistics import median
 from typing import Any, Final
 
@@ -91,15 +91,14 @@ class RemoteLauncher(Launcher):
         running = len(self._sessions)
         starting = len(self._starts) + sum(worker.calls.abandoned("start") for worker in self.workers)
         fixed = self.deployment.limits.max_sessions
-        most = [worker.capacity.most for worker in self.workers if worker.taking]
-        known = [one for one in most if one is not None]
-        total = sum(known) if known and len(known) == len(most) else None
+        taking = [worker.capacity for worker in self.workers if worker.taking]
+        total, reckoned = together(full.most for full in taking), together(full.reckoned for full in taking)
         if isinstance(fixed, int):
             total = fixed if total is None else min(fixed, total)
             if running + starting >= fixed:
                 taken = f"all {fixed} sessions are taken" if fixed > 1 else "the one session is taken"
-                return Capacity(running, starting, total, taken, RETRY_AFTER)
-        return Capacity(running, starting, total, self.problem(), RETRY_AFTER)
+                return Capacity(running, starting, total, taken, RETRY_AFTER, reckoned)
+        return Capacity(running, starting, total, self.problem(), RETRY_AFTER, reckoned)
 
     async def rehearse(self, avatar: str, frames: int) -> list[float]:
         """Draw in every worker, which has the avatar in memory then; returns what the slowest took."""
@@ -208,3 +207,10 @@ class RemoteLauncher(Launcher):
         for session in list(self._sessions.values()):
             if session.place is None:
                 self._report(session, SessionError(STOPS))
+
+
+def together(counts: Iterable[int | None]) -> int | None:
+    """The sum of what workers say; None while there are none, or one does not know yet."""
+    said = list(counts)
+    known = [one for one in said if one is not None]
+    return sum(known) if known and len(known) == len(said) else None

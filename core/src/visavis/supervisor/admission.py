@@ -38,7 +38,9 @@ class Admission:
     """Decides whether one more session is taken on.
 
     ``most`` is a number, or "auto": then as many as could all talk at once. A session is reckoned with its pictures
-    (measured, ``fps`` a second) and with what else the process spends for it (measured too, once sessions have run).
+    (measured, ``fps`` a second: the renderer's time by the clock, the processor's by its own account, since a call that
+    waits for a device or for its turn uses none) and with what else the process spends for it (measured too, once
+    sessions have run).
     Under "auto" nobody is taken on either while more than one recent frame in ten was late.
     """
 
@@ -61,14 +63,16 @@ class Admission:
     @property
     def most(self) -> int | None:
         """How many sessions are taken on; None before a picture was measured."""
-        if self._fixed is not None:
-            return self._fixed
-        picture = self._cost.talking
-        if picture is None:
+        return self.reckoned if self._fixed is None else self._fixed
+
+    @property
+    def reckoned(self) -> int | None:
+        """How many would be taken on under "auto"; None before a picture was measured."""
+        busy, used = self._cost.busy.talking, self._cost.used.talking
+        if busy is None or used is None:
             return None
-        drawing = self.fps * picture
-        by_renderer = RENDERER_SHARE / max(drawing, 1e-6)
-        by_processor = PROCESSOR_SHARE * self._cores / (drawing + self._beside)
+        by_renderer = RENDERER_SHARE / max(self.fps * busy, 1e-6)
+        by_processor = PROCESSOR_SHARE * self._cores / (self.fps * used + self._beside)
         return max(1, int(min(by_renderer, by_processor)))
 
     def sample(self, running: int) -> None:
@@ -91,9 +95,9 @@ class Admission:
         most = self.most
         if most is not None and running + starting >= most:
             problem = f"all {most} sessions are taken" if most > 1 else "the one session is taken"
-            return Capacity(running, starting, most, problem, RETRY_AFTER)
+            return Capacity(running, starting, most, problem, RETRY_AFTER, self.reckoned)
         frames, late = self._tally.recent(now)
         if self.measures and running and frames >= LATE_OF and late > LATE_SHARE * frames:
             problem = f"{100 * late / frames:.1f} % of the frames of the last ten seconds were late"
-            return Capacity(running, starting, most, problem, RETRY_WHEN_LATE)
-        return Capacity(running, starting, most)
+            return Capacity(running, starting, most, problem, RETRY_WHEN_LATE, self.reckoned)
+        return Capacity(running, starting, most, reckoned=self.reckoned)

@@ -116,6 +116,7 @@ ABOUT: Final = {
     "visavis_interrupts_total": "Interrupts",
     "visavis_late_frames_total": "Pictures that were not ready in time",
     "visavis_dropped_frames_total": "Pictures that were left out",
+    "visavis_presenter_late_seconds": "By how much presenters woke up late for a frame",
     "visavis_step_seconds": "How long one call of the renderer took",
     "visavis_steps_total": "Calls of the renderer",
     "visavis_steps_sessions_total": "Sessions in those calls: divided by the calls, how many share one",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from visavis.hookspecs import hookimpl
+from visavis.interfaces.audience import Audience
 from visavis.interfaces.transport import Transport
 from visavis.plugins import CommandPlugin, TransportPlugin
 
@@ -18,6 +19,13 @@ def make(config: LiveKitTransportOptions) -> Transport:
     return LiveKitTransport(config)
 
 
+def audience(config: LiveKitTransportOptions) -> Audience:
+    """Make rooms of a bench's own, and subscribers. Raises ConfigError if the environment does not say where."""
+    from visavis_transport_livekit.audience import audience_by_environment
+
+    return audience_by_environment()
+
+
 @hookimpl
 def visavis_transports() -> Iterator[TransportPlugin]:
     """The LiveKit transport."""
@@ -29,6 +37,7 @@ def visavis_transports() -> Iterator[TransportPlugin]:
         provides=frozenset({"livekit.room"}),
         rejoins=True,
         factory=make,
+        audience=audience,
     )
 
 

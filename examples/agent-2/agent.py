@@ -370,3 +370,4 @@ if __name__ == "__main__":
         say(minted(options.token_for, options.room))
     else:
         asyncio.run(run(options))
+        os._exit(0)  # all is closed and said; the SDK's threads may abort the interpreter on its way out

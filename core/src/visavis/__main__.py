@@ -1,8 +1,6 @@
 """``python -m visavis``: the command line."""
 
-import sys
-
-from visavis.cli import main
+from visavis.cli import program
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

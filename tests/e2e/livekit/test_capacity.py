@@ -80,16 +80,19 @@ async def test_it_counts_what_subscribers_get(livekit_server: LiveKitServer, fol
 
 @pytest.mark.anyio
 async def test_ctrl_c_leaves_nothing_behind(livekit_server: LiveKitServer, folder: Path) -> None:
-    run = bench(livekit_server, folder, "--seconds", "600", "--most", "2")
-    assert run.stderr is not None
-    for line in run.stderr:
-        if "talking for" in line:
-            break
-    children = psutil.Process(run.pid).children(recursive=True)
-    assert children
-    assert len(await rooms(livekit_server)) == 1
-    run.send_signal(signal.SIGINT)
-    out, err = run.communicate(timeout=60)
+    with bench(livekit_server, folder, "--seconds", "600", "--most", "2") as run:
+        try:
+            assert run.stderr is not None
+            for line in run.stderr:
+                if "talking for" in line:
+                    break
+            children = psutil.Process(run.pid).children(recursive=True)
+            assert children
+            assert await rooms(livekit_server)  # the floor's room may not be forgotten yet
+            run.send_signal(signal.SIGINT)
+            out, err = run.communicate(timeout=60)
+        finally:
+            run.kill()
     assert run.returncode == 130
     assert "Traceback" not in out + err
     _, alive = psutil.wait_procs(children, timeout=10)

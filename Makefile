@@ -1,5 +1,5 @@
 # make dev: set up .venv · demo: write demo.mp4 · test · check: everything a change must pass · bench · docs · pins
-# test-gpu, bench-gpu: what the GPU at hand draws, and how much; without one they end with status 77
+# test-gpu, bench-gpu: what the GPU at hand draws, and how much; without one they say so (status 77, which make reports)
 PYTHON ?= python3
 BIN := .venv/bin
 DISTS := core $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml examples/*/pyproject.toml))

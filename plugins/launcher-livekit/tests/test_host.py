@@ -37,15 +37,15 @@ async def test_the_load_is_the_share_of_sessions_that_it_takes(works: Any) -> No
                 tasks.start_soon(host.run_job, request, Order(id=f"job-{number}"), "room-of-the-host")
                 await until(lambda number=number: host.load == (number + 1) / 2)
             assert host.load == FULL
-            assert not await host.has_room()
+            assert not await host.would_take(Order())
             tasks.cancel_scope.cancel()
         await until(lambda: host.load == 0)
-        assert await host.has_room()
+        assert await host.would_take(Order())
         await host.run_job(SessionRequest(avatar="nobody"), Order(id="job-3"), "room-of-the-host")
-        assert await host.has_room()
+        assert await host.would_take(Order())
         await host.drain()
         assert host.load == FULL
-        assert not await host.has_room()
+        assert not await host.would_take(Order())
 
 
 async def test_a_worker_whose_renderer_hangs_ends_itself(works: Any) -> None:

@@ -12,7 +12,6 @@ from typing import Final, Protocol
 
 import numpy as np
 import soxr  # type: ignore[import-untyped]  # it ships no py.typed
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from visavis.media import Pcm
@@ -60,29 +59,36 @@ class _Sinc:
     def __init__(self, up: int, down: int, channels: int) -> None:
         self._up, self._down = up, down
         self._bank, self._ahead = _bank(up, down)
-        # The first sample of the stream stands behind as many zeros as its window reaches back.
-        self._held: Pcm = np.zeros((self._ahead, channels), np.float32)
+        # By channel, so that the windows of one lie in a row. The stream's first sample stands behind as many zeros as
+        # its window reaches back.
+        self._held = np.zeros((channels, self._ahead), np.float32)
         self._came = self._went = 0
 
     def feed(self, block: Pcm, last: bool) -> Pcm:
         self._came += len(block)
-        parts = [self._held, block]
+        parts = [self._held, block.T]
         if last:
-            parts.append(np.zeros((self._ahead + 2 * self._down, block.shape[1]), np.float32))
-        held: Pcm = np.concatenate(parts)
-        window = len(self._bank)
-        groups = max(0, (len(held) - window) // self._down + 1)
-        self._held = held[groups * self._down :]
+            parts.append(np.zeros((block.shape[1], self._ahead + 2 * self._down), np.float32))
+        held = np.concatenate(parts, axis=1, dtype=np.float32)
+        groups = max(0, (held.shape[1] - len(self._bank)) // self._down + 1)
+        self._held = held[:, groups * self._down :]
         if not groups:
             return block[:0]
-        views = sliding_window_view(held, window, axis=0)[
-            : groups * self._down : self._down
-        ]  # [groups, channels, window]
-        out: Pcm = np.ascontiguousarray((views @ self._bank).transpose(0, 2, 1)).reshape(-1, block.shape[1])
+        out: Pcm = np.ascontiguousarray((self._windows(held, groups) @ self._bank).reshape(len(held), -1).T)
         if last:  # as long as what came in, to half a sample
             out = out[: (2 * self._came * self._up + self._down) // (2 * self._down) - self._went]
         self._went += len(out)
         return out
+
+    def _windows(self, held: Bank, groups: int) -> Bank:
+        """The samples of each group's window, copied: the product of a view that overlaps itself takes five times as
+        long, and a view by numpy's own helpers longer than the product."""
+        window = len(self._bank)
+        channel, sample = held.strides
+        views: Bank = np.ndarray(
+            (len(held), groups, window), np.float32, held, strides=(channel, self._down * sample, sample)
+        )
+        return views.reshape(len(held) * groups, window)
 
 
 @lru_cache(maxsize=32)

@@ -6,6 +6,7 @@ import logging
 from typing import Protocol
 
 import anyio
+import anyio.lowlevel
 import numpy as np
 from numpy.typing import NDArray
 
@@ -93,6 +94,8 @@ class Segment:
             self.slicer.feed(samples[at : at + piece])
             self.last_write = anyio.current_time()
             self._room.changed()
+            # A minute that comes at once must not hold up other sessions, nor this one's next picture.
+            await anyio.lowlevel.checkpoint()
 
     async def end(self) -> None:
         """No more sound will come."""

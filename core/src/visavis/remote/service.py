@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -32,7 +32,8 @@ log = logging.getLogger("visavis.worker")
 BEAT_SECONDS: Final = 0.25
 """How often a worker says that it lives."""
 
-_Method = Callable[[Message, bytes], Awaitable[Any]]
+Method = Callable[[Message, bytes], Awaitable[Any]]
+"""What a call does: takes the message and its payload, returns what JSON can tell, raises a VisavisError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +54,18 @@ class _Opened:
 class Service:
     """Serves one launcher on one wire, for as long as the wire lasts.
 
-    ``figures`` and ``logs`` are what goes along with each beat; without them these stay where they are.
+    ``figures`` and ``logs`` are what goes along with each beat; without them these stay where they are. ``methods``
+    can be called besides those that sessions need.
     """
 
     def __init__(
-        self, wire: Wire, launcher: LocalLauncher, *, figures: FiguresOut | None = None, logs: LogsOut | None = None
+        self,
+        wire: Wire,
+        launcher: LocalLauncher,
+        *,
+        figures: FiguresOut | None = None,
+        logs: LogsOut | None = None,
+        methods: Mapping[str, Method] | None = None,
     ) -> None:
         self.figures = figures
         self._wire, self._launcher, self._logs = wire, launcher, logs
@@ -67,10 +75,10 @@ class Service:
         self._moving: set[str] = set()
         self._news = anyio.Event()
         self._tasks: TaskGroup
-        self._methods: dict[str, _Method] = {
+        self._methods: dict[str, Method] = {
             name: getattr(self, f"_{name}")
             for name in ("start", "stats", "interrupt", "speak", "write", "end", "swap", "close", "rehearse")
-        }
+        } | dict(methods or {})
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Serve until the wire is closed or the other end says ``stop``; what runs then is the launcher's to end."""

@@ -20,17 +20,25 @@ from livekit.agents.worker import ServerType
 from visavis.errors import ConfigError
 from visavis.redaction import redacted
 
-from visavis_launcher_livekit.host import Host
+from visavis_launcher_livekit.host import FULL, Host
 from visavis_launcher_livekit.options import DispatchOptions
 from visavis_launcher_livekit.order import read_metadata
 
 log = logging.getLogger("visavis.worker")
 
-WAITING_THREADS: Final = 2
-"""Threads that are kept ready for jobs."""
+WAITING_THREADS: Final = 4
+"""Threads that are kept ready for jobs; the library takes a job for that share of a worker while there is none."""
 THRESHOLD: Final = 0.999
 """Only a worker that is full is unavailable: the cost of a session is known, not guessed."""
+TARGET: Final = 0.65
+"""The load that is told of a worker that is all but full. LiveKit offers no job while no worker's is below 0.7, its
+setting ``agents.target_load``: told as it is, a lone worker would never be given the last third of its sessions."""
 ENDING_SECONDS: Final = 20.0
+
+
+def told_load(load: float) -> float:
+    """What LiveKit is told of how full a worker is, 0 to 1: it offers jobs by weighted chance, few to the fuller."""
+    return 1.0 if load >= FULL else TARGET * load
 
 
 class Agent:
@@ -43,7 +51,7 @@ class Agent:
         self._server = AgentServer(
             job_executor_type=JobExecutorType.THREAD,
             num_idle_processes=WAITING_THREADS,
-            load_fnc=lambda: host.load,
+            load_fnc=lambda: told_load(host.load),
             load_threshold=THRESHOLD,
             ws_url=options.url,
             api_key=options.api_key,
@@ -71,22 +79,23 @@ class Agent:
 
     async def _request(self, request: JobRequest) -> None:
         try:
-            read_metadata(request.job.metadata)
+            _, order = read_metadata(request.job.metadata)
         except ConfigError as error:
             log.error("the job %s cannot be done: %s", request.id, error)
             await request.reject(terminate=True)
             return
-        if not await self._host.has_room():
+        if not await self._host.would_take(order):
             await request.reject(terminate=False)  # another worker may
             return
-        await request.accept(identity=f"visavis-{request.id}")
+        with self._host.expecting(request.id):
+            await request.accept(identity=f"visavis-{request.id}")
 
     async def _entrypoint(self, context: JobContext) -> None:
         """In a thread and an event loop of its own: hand the job to the host's loop, and wait for its end."""
         request, order = read_metadata(context.job.metadata)
         if not order.id:
             order = order.model_copy(update={"id": context.job.id})
-        work = self._host.run_job(request, order, context.job.room.name)
+        work = self._host.run_job(request, order, context.job.room.name, job=context.job.id)
         running = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             await asyncio.wrap_future(running)

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from types import TracebackType
 from typing import Final, Self
 
 import anyio
 from anyio.abc import TaskGroup
 from visavis.config import Deployment
-from visavis.errors import VisavisError
+from visavis.errors import SessionError, VisavisError
 from visavis.interfaces.session import SessionRequest
 from visavis.remote.figures import FiguresOut
 from visavis.remote.service import Service
 from visavis.remote.telling import told_error, told_limits
+from visavis.remote.wire import Message
 from visavis.session import Session
 from visavis.supervisor import LocalLauncher
 
@@ -32,6 +33,16 @@ LOAD_SECONDS: Final = 0.25
 FULL: Final = 1.0
 HUNG: Final = 70
 """The exit status of a worker whose renderer hangs."""
+ANSWER_SECONDS: Final = 5.0
+"""How long a server may take to say whether it still wants what it has offered."""
+
+
+class _Offer:
+    """A session that a server has offered; whether it wants it begun here is not known before it says so."""
+
+    def __init__(self) -> None:
+        self.answered = anyio.Event()
+        self.wanted = False
 
 
 class Host:
@@ -51,7 +62,11 @@ class Host:
         self.draining = False
         self._services: dict[str, Service] = {}
         self._sessions: dict[str, tuple[Session, Service | None]] = {}
-        self._taking = 0
+        self._expected: set[str] = set()
+        """Jobs that were accepted and are not handed over yet."""
+        self._taking: set[str] = set()
+        """Jobs that were handed over and whose session does not run yet."""
+        self._offers: dict[tuple[str, int], _Offer] = {}
         self._control: ControlRoom
         self._tasks: TaskGroup
         self._stack = AsyncExitStack()
@@ -82,7 +97,7 @@ class Host:
 
     async def _serve(self, wire: RoomWire) -> None:
         """One server, for as long as it is there. Its sessions go on without it."""
-        service = self._services[wire.peer] = Service(wire, self.launcher)
+        service = self._services[wire.peer] = Service(wire, self.launcher, methods={"take": self._answer})
         self._choose()
         try:
             async with anyio.create_task_group() as tasks:
@@ -123,28 +138,35 @@ class Host:
 
     async def _weigh(self) -> None:
         full = await self.launcher.capacity()
-        taken = full.running + max(full.starting, self._taking)
+        taken = full.running + max(full.starting, len(self._expected | self._taking))
         self.load = FULL if full.problem is not None or self.draining else min(FULL, taken / (full.most or 100))
 
-    async def has_room(self) -> bool:
-        """Whether one more job would be taken now."""
-        full = await self.launcher.capacity()
-        if self.draining or full.problem is not None:
-            return False
-        return full.most is None or full.running + max(full.starting, self._taking) < full.most
+    async def would_take(self, order: Order) -> bool:
+        """Whether the session of an order would be begun here now."""
+        await self._weigh()
+        return self.load < min(FULL, order.below)
 
     # -- jobs
 
-    async def run_job(self, request: SessionRequest, order: Order, room: str) -> None:
+    @contextmanager
+    def expecting(self, job: str) -> Iterator[None]:
+        """A job that is accepted within ``with`` counts as a session already."""
+        self._expected.add(job)
+        try:
+            yield
+        finally:
+            self._expected.discard(job)
+
+    async def run_job(self, request: SessionRequest, order: Order, room: str, *, job: str = "") -> None:
         """Run the session of a job to its end. It ends when this is cancelled."""
-        self._taking += 1
+        self._taking.add(job or order.id)
         try:
             service = await self._service(order.server) if order.server else None
-            if service is not None:
-                await service.tell({"taken": order.id})
+            if service is not None and not await self._wanted(order, service):
+                return
             session = await self._begin(request, order, room, service)
         finally:
-            self._taking -= 1
+            self._taking.discard(job or order.id)
         if session is None:
             return
         self._sessions[session.id] = session, service
@@ -156,6 +178,27 @@ class Host:
             self._sessions.pop(session.id, None)
             with anyio.CancelScope(shield=True):
                 await session.close("its job was ended")
+
+    async def _wanted(self, order: Order, service: Service) -> bool:
+        """Ask the server whether the session is to begin here: it may have offered it again, and another be ahead."""
+        offer = self._offers[order.id, order.attempt] = _Offer()
+        try:
+            await service.tell({"taken": order.id, "attempt": order.attempt})
+            with anyio.move_on_after(ANSWER_SECONDS):
+                await offer.answered.wait()
+        finally:
+            del self._offers[order.id, order.attempt]
+        if not offer.wanted:
+            log.info("session %s is not begun here: its server has no answer, or another worker", order.id)
+        return offer.wanted
+
+    async def _answer(self, message: Message, payload: bytes) -> None:
+        """A server's answer. Raises SessionError if nobody waits for it any more."""
+        offer = self._offers.get((str(message.get("session")), int(message.get("attempt", 0))))
+        if offer is None:
+            raise SessionError("this worker does not wait for that session any more")
+        offer.wanted = bool(message.get("wanted"))
+        offer.answered.set()
 
     async def _begin(self, request: SessionRequest, order: Order, room: str, service: Service | None) -> Session | None:
         who = order.participant
@@ -169,10 +212,11 @@ class Host:
         except VisavisError as error:
             log.error("session %s did not start: %s", order.id, error, extra={"session": order.id, "room": room})
             if service is not None:
-                await service.tell({"failed": order.id, "error": told_error(error)})
+                await service.tell({"failed": order.id, "attempt": order.attempt, "error": told_error(error)})
             return None
         if service is not None:
-            await service.tell({"began": session.id, "limits": told_limits(session.limits)})
+            limits = told_limits(session.limits)
+            await service.tell({"began": session.id, "attempt": order.attempt, "limits": limits})
             service.adopt(session)
         return session
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from contextlib import AsyncExitStack
 from types import TracebackType
@@ -28,14 +29,17 @@ from visavis_launcher_livekit.order import Order, metadata_of, participant_of
 log = logging.getLogger("visavis.launcher.livekit")
 
 RETRY_AFTER: Final = 5.0
+PATIENCE_GROWS: Final = 2.0
+"""Each further offer of a session waits so many times longer: where all is slow, haste would never get it begun."""
 LEAVING_SECONDS: Final = 10.0
 """How long workers may take to end the sessions of a launcher that is left."""
 
 
 class _Coming:
-    """A session that was dispatched and does not run yet."""
+    """A session that was offered and does not run yet. ``attempt`` numbers the offer that stands; None if none does."""
 
     def __init__(self) -> None:
+        self.attempt: int | None = None
         self.taken, self.settled = anyio.Event(), anyio.Event()
         self.worker: RemoteWorker | None = None
         self.limits: dict[str, float | None] = {}
@@ -64,6 +68,7 @@ class DispatchLauncher(RemoteLauncher):
         self._figures = FiguresIn(self.metrics)
         self._workers: dict[str, RemoteWorker] = {}
         self._coming: dict[str, _Coming] = {}
+        self._attempts = itertools.count(1)
         self._dispatches: dict[str, tuple[str, str]] = {}
         self._control: ControlRoom
         self._api: api.LiveKitAPI
@@ -179,18 +184,31 @@ class DispatchLauncher(RemoteLauncher):
             worker.taking = False
             return
         session_id = str(message.get("taken") or message.get("began") or message.get("failed") or "")
+        attempt = message.get("attempt")
         coming = self._coming.get(session_id)
-        if coming is None:
+        stands = coming is not None and attempt is not None and coming.attempt == attempt
+        if "taken" in message:
+            wanted = stands and coming is not None and not coming.taken.is_set()
+            if wanted and coming is not None:
+                coming.worker = worker
+                coming.taken.set()
+            self.spawn(self._answer, worker, session_id, attempt, coming if wanted else None)
+        elif coming is None or not stands:
             if "began" in message:  # nobody waits for it any more
                 self.spawn(self._unwanted, worker, session_id)
-            return
-        coming.worker = worker
-        coming.taken.set()
-        if "began" in message:
+        elif "began" in message:
             coming.limits = dict(message["limits"])
             coming.settled.set()
         elif "failed" in message:
             coming.fail(error_of(message["error"]))
+
+    async def _answer(self, worker: RemoteWorker, session_id: str, attempt: object, coming: _Coming | None) -> None:
+        """Tell a worker whether it is the one that begins a session."""
+        try:
+            await worker.calls.call("take", session=session_id, attempt=attempt, wanted=coming is not None)
+        except SessionError as gone:
+            if coming is not None:
+                coming.fail(gone)
 
     async def _unwanted(self, worker: RemoteWorker, session_id: str) -> None:
         try:
@@ -204,12 +222,16 @@ class DispatchLauncher(RemoteLauncher):
         """Have a session dispatched until some worker takes it, and wait until it runs there."""
         who, room = participant_of(self.options, self._token(request))
         order = Order(id=session.id, server=self._control.identity, participant=who, inherited=dict(session.notes))
-        metadata = metadata_of(request, order)
+        metadata_of(request, order)  # what cannot be told fails before anything is offered
         coming = self._coming[session.id] = _Coming()
         try:
             with anyio.move_on_after(self.options.start_timeout_s):
+                patience, below = self.options.take_timeout_s, self._least_full()
                 while not coming.taken.is_set():
-                    await self._dispatch(session.id, room, metadata, coming)
+                    coming.attempt = next(self._attempts)
+                    offer = order.model_copy(update={"attempt": coming.attempt, "below": below})
+                    await self._dispatch(session.id, room, metadata_of(request, offer), coming, patience)
+                    patience, below = patience * PATIENCE_GROWS, Order().below
                 await coming.settled.wait()
         finally:
             del self._coming[session.id]
@@ -224,6 +246,15 @@ class DispatchLauncher(RemoteLauncher):
             raise SessionError(f"the session did not start within {limit:g} s", hint="the worker's log says more")
         coming.worker.hold(session, coming.limits)
 
+    def _least_full(self) -> float:
+        """How full a worker may be to be asked first: less than a session fuller than the emptiest, for each one that
+        is on its way. Left to LiveKit alone, chance spreads them, and now and then three to one."""
+        taking = [worker for worker in self.workers if worker.taking]
+        if not taking:
+            return Order().below
+        emptiest = min(taking, key=lambda worker: worker.load)
+        return emptiest.load + len(self._coming) / (emptiest.capacity.most or 1_000)
+
     def _token(self, request: SessionRequest) -> str:
         token = request.transport.get("token", "")
         token = token.get_secret_value() if hasattr(token, "get_secret_value") else token
@@ -231,7 +262,7 @@ class DispatchLauncher(RemoteLauncher):
             raise TransportError("a dispatched session needs a room token", hint="give session.transport.token")
         return token
 
-    async def _dispatch(self, session_id: str, room: str, metadata: str, coming: _Coming) -> None:
+    async def _dispatch(self, session_id: str, room: str, metadata: str, coming: _Coming, patience: float) -> None:
         """Ask LiveKit once, and give a worker some time to take it; taken back if none does."""
         wanted = api.CreateAgentDispatchRequest(agent_name=self.options.agent_name, room=room, metadata=metadata)
         try:
@@ -242,9 +273,10 @@ class DispatchLauncher(RemoteLauncher):
                 hint="check its address, and that the API key may administer rooms",
             ) from None
         self._dispatches[session_id] = made.id, room
-        with anyio.move_on_after(self.options.take_timeout_s):
+        with anyio.move_on_after(patience):
             await coming.taken.wait()
         if not coming.taken.is_set():
+            coming.attempt = None  # who comes with it now comes too late
             self.metrics.count("visavis_dispatches_untaken_total")
             await self._undo(session_id)
 

@@ -53,6 +53,10 @@ class Order(BaseModel):
     """The session's id; by default the job's."""
     server: str = Field(default="", max_length=256)
     """The identity in the control room of the server that follows the session."""
+    attempt: int = 0
+    """Which offer of the session this is: only one is taken up, and the server that follows the session says which."""
+    below: float = 1.0
+    """Only workers that are less full than this take the session; 1 is full."""
     participant: Participant = Participant()
     inherited: dict[str, Any] = Field(default_factory=dict)
     """What a session of the same id left whose worker died."""

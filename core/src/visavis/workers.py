@@ -6,15 +6,23 @@ directly.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TypeVar, TypeVarTuple
+from typing import Final, TypeVar, TypeVarTuple
 
 import anyio.to_thread
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
+
+TURN: Final = 0.0005
+"""Seconds after which a thread gives the interpreter up to one that waits for it; Python's own are ten times as many.
+
+The event loop lets go of the interpreter in every native call (half a dozen a frame) and has to ask for it again. While
+the renderer draws ahead, each of these could cost the whole 5 ms, and a picture was 30 ms late.
+"""
 
 _inline: ContextVar[bool] = ContextVar("visavis_workers_inline", default=False)
 
@@ -27,6 +35,11 @@ async def run(function: Callable[[*Ts], T], *args: *Ts) -> T:
     if _inline.get():
         return function(*args)
     return await anyio.to_thread.run_sync(function, *args)
+
+
+def take_short_turns() -> None:
+    """Let no thread of this process keep the event loop waiting for long. For programs: it holds for all threads."""
+    sys.setswitchinterval(TURN)
 
 
 def is_inline() -> bool:

@@ -26,6 +26,9 @@ def program() -> NoReturn:
     It does not wait for the interpreter to be taken down: native threads, those of LiveKit's SDK above all, call into
     Python meanwhile now and then, and abort the process, whose status then is SIGABRT's.
     """
+    from visavis.workers import take_short_turns
+
+    take_short_turns()
     status = main()
     atexit._run_exitfuncs()
     with contextlib.suppress(OSError):  # whoever read it has gone away

@@ -23,6 +23,7 @@ from visavis.remote.telling import told_error
 from visavis.remote.wire import StreamWire, Wire, WireClosed
 from visavis.session import single
 from visavis.supervisor import LocalLauncher
+from visavis.workers import take_short_turns
 
 log = logging.getLogger("visavis.worker")
 
@@ -65,6 +66,7 @@ def main() -> None:
     """Run one worker."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # Ctrl-C reaches the whole group: sentences are finished first
+    take_short_turns()
     anyio.run(_main, int(sys.argv[1]))
     sys.stderr.flush()
     # All is closed by now. Threads of engines that end with the interpreter are known to abort it.

@@ -23,6 +23,7 @@ class Picture:
         self.source = rtc.VideoSource(video.width, video.height)
         self._waiting: deque[tuple[float, VideoFrame]] = deque()  # as many as there are frames of sound ahead
         self._timer: asyncio.TimerHandle | None = None
+        self._last: VideoFrame | None = None  # the one that came last
         self._ahead = 0.0  # seconds by which pictures come before their sound
         self._closed = False
 
@@ -30,11 +31,19 @@ class Picture:
         """Let a picture be seen at that time of the loop."""
         if self._closed:
             return
+        self._last = frame
         due -= self._ahead
         self._ahead = max(0.0, self._ahead - CATCHING_UP)
         self._waiting.append((due, frame))
         if self._timer is None:
             self._timer = self._loop.call_at(due, self._fire)
+
+    def repeat(self, due: float) -> None:
+        """Let the last picture be seen once more at that time: one that is missing would halve the frame rate for a
+        moment, and two of them be seen as a gap."""
+        if self._last is not None and not self._closed:
+            self._metrics.count("visavis_repeated_pictures_total")
+            self.show(self._last, due)
 
     def _fire(self) -> None:
         """Show the newest picture that is due; an older one that is still there would only be in its way."""

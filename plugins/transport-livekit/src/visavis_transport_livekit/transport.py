@@ -120,6 +120,8 @@ class LiveKitTransportSession(TransportSession):
         due = await self._voice.push(frame.audio)
         if frame.video is not None:
             self._picture.show(frame.video, due)
+        else:
+            self._picture.repeat(due)
 
     def held(self) -> int:
         """Samples that the encoder has not taken yet: what it has taken will be heard."""

@@ -21,17 +21,21 @@ import anyio.to_thread
 import httpx
 import numpy as np
 import pytest
-from livekit import api
+from livekit import api, rtc
+from livekit.agents import Agent, AgentSession
+from livekit.agents.testing import fake_job_context
+from livekit.plugins import visavis
 from visavis.testing.livekit.reading import steady
 from visavis.testing.livekit.sender import Sender, Utterance, speaking_to
 from visavis.testing.livekit.server import LiveKitServer
+from visavis.testing.livekit.viewer import watching
 from visavis.testing.tiny import tiny_avatar
 
 pytestmark = pytest.mark.anyio
 
 RATE = 24_000
 TWELVE = 12
-LONG = 15.0
+LONG = 8.0
 WORKER = """\
 store: {{use: filesystem, root: {avatars}}}
 limits: {{max_sessions: {most}, idle_timeout_s: null}}
@@ -319,3 +323,42 @@ async def test_a_drain_loses_no_sentence(fleet: Fleet) -> None:
             await call.says()
             told = await anyio.to_thread.run_sync(serving.get, f"/v1/sessions/{call.session}")
             assert told.json()["status"] == "running"
+
+
+async def speech(seconds: float) -> AsyncIterator[rtc.AudioFrame]:
+    pcm = steady(seconds, RATE)
+    yield rtc.AudioFrame(pcm.tobytes(), RATE, 1, len(pcm))
+
+
+@pytest.mark.slow
+async def test_an_agent_keeps_its_session_when_the_worker_dies(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    server, name = fleet.server, f"room-{secrets.token_hex(4)}"
+    known = {"URL": server.url, "API_KEY": server.key, "API_SECRET": server.secret}
+    for what, value in known.items():
+        monkeypatch.setenv(f"LIVEKIT_{what}", value)
+    first = fleet.hire()
+    serving = fleet.open()
+    told: list[str] = []
+    async with watching(server, name) as viewer:
+        room, session = rtc.Room(), AgentSession[None]()
+        await room.connect(server.url, server.token("agent", name, agent=True))
+        with fake_job_context(room=room) as context:
+            avatar = visavis.AvatarSession(avatar_id="tiny", avatar_server_url=serving.url)
+            for event in ("avatar_available", "avatar_unavailable"):
+                avatar.on(event, lambda _, event=event: told.append(event))
+            await avatar.start(session, room=room)
+            await session.start(Agent(instructions="Be brief."), room=room)
+            await session.say("One.", audio=speech(1.0))
+            second = await anyio.to_thread.run_sync(fleet.hire)
+            first.process.kill()
+            await until(lambda: told == ["avatar_available", "avatar_unavailable", "avatar_available"])
+            await session.say("Two.", audio=speech(1.0))
+            (shown,) = (await anyio.to_thread.run_sync(serving.get, "/v1/sessions")).json()["sessions"]
+            told_of = (await anyio.to_thread.run_sync(serving.get, f"/v1/sessions/{shown['id']}")).json()
+            assert first.sessions == second.sessions
+            await avatar.aclose()
+            await session.aclose()
+            context._tempdir.cleanup()
+        await room.disconnect()
+        await viewer.stop()
+    assert (told_of["status"], told_of["stats"]["segments"]) == ("running", 1)  # those of the worker that is there

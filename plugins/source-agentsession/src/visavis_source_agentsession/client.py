@@ -107,6 +107,11 @@ class AvatarServer:
             if error.status_code not in (404, 409, 410):
                 raise
 
+    async def runs(self, session_id: str) -> bool:
+        """Whether a session is running still. Raises as ``start`` does, but asks only once."""
+        said = await self._call("GET", f"/v1/sessions/{session_id}", None, {})
+        return said.get("status") == "running"
+
     async def aclose(self) -> None:
         """Close the connections, unless they were given."""
         http, self._http = self._http, None

@@ -116,7 +116,7 @@ class Keeper:
                 asked, failed = False, error
                 continue
             since = anyio.current_time()
-            await self._mourn(tasks, sink, await self._lose(sink))
+            asked = await self._mourn(tasks, sink, await self._lose(sink))
             if anyio.current_time() - since > STEADY_SECONDS:
                 wait = FIRST_RETRY
 
@@ -151,17 +151,23 @@ class Keeper:
         error = self._broken[1] if self._broken is not None else None
         return Loss(f"it takes no more sound: {type(error).__name__}", anyio.current_time(), error=error)
 
-    async def _mourn(self, tasks: TaskGroup, sink: AudioOutput, loss: Loss) -> None:
-        """Go on without the avatar; after an orderly end it is asked back when the agent speaks."""
+    async def _mourn(self, tasks: TaskGroup, sink: AudioOutput, loss: Loss) -> bool:
+        """Go on without the avatar; after an orderly end it is asked back when the agent speaks.
+
+        Returns whether it came back unasked.
+        """
         self._by_voice(tasks)
         self._route.lose(sink, heard_until=loss.alive_until)
         self._avatar = None
         self._say(loss.reason, loss.error, self._policy.retry)
+        if await self._link.comes_back():
+            return True
         await self._link.drop(loss.reason)
         if not self._policy.retry:
             await anyio.sleep_forever()
         if loss.orderly:
             await self._route.spoken_to()
+        return False
 
     async def _missed(self, tasks: TaskGroup, error: Exception) -> None:
         """It could not be had; returns if it may be had later."""

@@ -35,7 +35,8 @@ class Loss:
 
 
 class Link(ABC):
-    """One avatar for one agent. Each of ``ask``, ``join``, ``lost``, ``drop`` may come again, in this order."""
+    """One avatar for one agent. Each of ``ask``, ``join``, ``lost``, ``drop`` may come again, in this order; one that
+    ``comes_back`` is joined again without being asked."""
 
     def __init__(self, room: rtc.Room) -> None:
         self._room = room
@@ -60,6 +61,10 @@ class Link(ABC):
     @abstractmethod
     async def lost(self) -> Loss:
         """Wait until it is gone."""
+
+    async def comes_back(self) -> bool:
+        """After a loss: wait as long as the avatar may come back by itself; whether it has."""
+        return False
 
     @abstractmethod
     async def drop(self, reason: str) -> None:

@@ -27,6 +27,12 @@ PULSE_METHOD = "agent_state_changed"
 """Our avatars answer it; from others an error is as good a sign of life."""
 ECHO_ATTRIBUTE = "visavis.avatar_identity"
 LETTING_GO_SECONDS = 5.0
+RETURN_SECONDS = 5.0
+"""How long an avatar that has left may be away while its session runs: its worker has died or shuts down and another
+brings it back, or it has lost its connection."""
+RETURN_PAUSE = 0.2
+ANSWER_SECONDS = 1.5
+"""How long the server may take to say whether the session runs."""
 
 
 @dataclass(frozen=True)
@@ -183,6 +189,28 @@ class ServerLink(Link):
             except Exception:  # noqa: BLE001 - not allowed, or not connected: the SDK does not tell them apart
                 return bool(self._room.isconnected())
             return True
+        return False
+
+    async def comes_back(self) -> bool:
+        """Wait for it while its session runs. Another session would put its successor out of the room."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            await stream.aclose()
+        with anyio.move_on_after(RETURN_SECONDS):
+            while await self._runs():
+                if self._avatar() is not None:
+                    return True
+                await anyio.sleep(RETURN_PAUSE)
+        return False
+
+    async def _runs(self) -> bool:
+        if self._granted is None:
+            return False
+        with anyio.move_on_after(ANSWER_SECONDS):
+            try:
+                return await self._server.runs(self._granted.id)
+            except APIError as error:
+                log.debug("%s", error.message)
         return False
 
     # -- letting go

@@ -23,12 +23,16 @@ def orthogonal(matrix: Tensor, rounds: int = 5) -> Tensor:
     return x.T if tall else x
 
 
-class Steps:
-    """Both optimisers as one. `share` (0..1) scales both learning rates."""
+INNER = ("convs.", "widen.weight", "perceptron.0.weight", "perceptron.2.weight")
 
-    def __init__(self, module: nn.Module, adam: float = 5e-3, ortho: float = 2e-2) -> None:
+
+class Steps:
+    """Both optimisers as one. `share` (0..1) scales both learning rates; `inner` are parts of the matrices' names."""
+
+    def __init__(
+        self, module: nn.Module, adam: float = 5e-3, ortho: float = 2e-2, inner: tuple[str, ...] = INNER
+    ) -> None:
         named = [(n, p) for n, p in module.named_parameters() if p.requires_grad]
-        inner = ("convs.", "widen.weight", "perceptron.0.weight", "perceptron.2.weight")
         self.matrices = [p for n, p in named if p.ndim >= 2 and any(part in n for part in inner)]
         chosen = {id(p) for p in self.matrices}
         self.momenta = [torch.zeros_like(p) for p in self.matrices]

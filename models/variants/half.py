@@ -9,7 +9,7 @@ import onnx
 from graphs import Array, constants, producers, pruned
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-_VALUES = {"Resize": 1, "Slice": 1, "Pad": 1, "Reshape": 1}
+_VALUES = {"Resize": 1, "Slice": 1, "Pad": 1, "Reshape": 1, "Gather": 1}
 """Of these operators only so many first inputs are what is computed; the others say how."""
 
 

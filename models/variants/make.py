@@ -31,7 +31,12 @@ MIXTURES = 60
 
 
 def slim(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The face graph less what it computes for nothing: one Slice for two axes, alpha without a whole plane of zeros."""
+    """The face graph less what it computes for nothing: one Slice for two axes, alpha without a whole plane of zeros.
+
+    One of patches has none of it.
+    """
+    if not convolutions(model):
+        return model
     readers: dict[str, list[NodeProto]] = {}
     for node in model.graph.node:
         for name in node.input:
@@ -73,15 +78,27 @@ def channels(name: str, value: Array) -> int | None:
     """Along which axis the channels of a face graph's constant lie, if it may be stored in int8."""
     if name.endswith((".gain", ".offset")):
         return 1
-    if ".perceptron." in name and value.ndim == 2:
+    if ".patterns." in name:  # every one of them reaches to 1
+        return 0
+    if name.startswith("branches.") and ".perceptron." in name and value.ndim == 2:
         return 0
     return 0 if value.ndim == 4 and name.endswith(".weight") else None
 
 
+def patches(name: str, value: Array) -> int | None:
+    """The same for what is executed in fp32: a patch's patterns, of which each is a small part of its picture."""
+    return channels(name, value) if ".patterns." in name else None
+
+
+def convolutions(model: onnx.ModelProto) -> list[str]:
+    """The names of the 3x3 ones; a graph without any is not worth an int8 variant."""
+    kernels = {node.name: [list(a.ints) for a in node.attribute if a.name == "kernel_shape"] for node in model.graph.node}
+    return [name for name, kernel in kernels.items() if kernel == [[3, 3]]]
+
+
 def face_int8(model: onnx.ModelProto, rows: Floats) -> onnx.ModelProto:
     """Every 3x3 convolution: nearly all of the work. What draws pixels, and the little before it, stays as it is."""
-    kernels = {node.name: [list(a.ints) for a in node.attribute if a.name == "kernel_shape"] for node in model.graph.node}
-    nodes = [name for name, kernel in kernels.items() if kernel == [[3, 3]]]
+    nodes = convolutions(model)
     made = quantised(model, nodes, [{"expression": row[None]} for row in rows], PEAKS)
     return stored_half(stored_int8(made, channels))
 
@@ -119,13 +136,15 @@ def variants(motion: onnx.ModelProto, face: onnx.ModelProto, sounds: Sequence[Fl
     def copy(model: onnx.ModelProto) -> onnx.ModelProto:
         return named(onnx.load_model_from_string(model.SerializeToString()))
 
-    return {
+    made = {
         "motion": stored_half(copy(motion)),
         "motion.int8": motion_int8(copy(motion), feeds),
-        "face": stored_half(copy(face), lambda name: name.endswith((".gain", ".offset"))),
-        "face.int8": face_int8(copy(face), rows),
+        "face": stored_half(stored_int8(copy(face), patches), lambda name: name.endswith((".gain", ".offset", ".shares.weight"))),
         "face.fp16": face_fp16(copy(face)),
     }
+    if convolutions(copy(face)):
+        made["face.int8"] = face_int8(copy(face), rows)
+    return made
 
 
 def bytes_of(model: onnx.ModelProto) -> bytes:
@@ -165,15 +184,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("avatar", type=Path)
     parser.add_argument("--motion", type=Path, help="another motion graph than the file's, say a leaner one")
+    parser.add_argument("--face", type=Path, help="another face graph, say one that distil.py wrote")
     parser.add_argument("--speech", type=Path, nargs="+", required=True)
     parser.add_argument("--out", type=Path, required=True)
     said = parser.parse_args()
     with open_hvia(said.avatar) as file:
         graphs, manifest = load_graphs(file), file.manifest
-    data = said.motion.read_bytes() if said.motion else graphs.motion.data
+    heard = said.motion.read_bytes() if said.motion else graphs.motion.data
+    seen = said.face.read_bytes() if said.face else graphs.face.data
     motion, face = (
         onnx.load_model_from_string(tidy_graph(data, *contract(manifest)))
-        for data, contract in ((data, motion_contract), (graphs.face.data, face_contract))
+        for data, contract in ((heard, motion_contract), (seen, face_contract))
     )
     made = variants(motion, slim(face), parted(recordings(said.speech))[0])
     repacked(said.avatar, {name: bytes_of(model) for name, model in made.items()}, said.out)

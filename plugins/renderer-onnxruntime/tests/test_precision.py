@@ -178,6 +178,20 @@ def test_what_is_only_stored_in_int8_is_unpacked(axis: int | None, zero: int) ->
     assert np.array_equal(run(model, {"x": x})[0], run(changed, {"x": x})[0])
 
 
+@pytest.mark.parametrize("kind", ["MatMul", "Gemm"])
+def test_a_matrix_that_is_only_stored_in_int8_is_unpacked(kind: str) -> None:
+    """Beside floating numbers it is no quantised product, and would be unpacked in every call."""
+    model = onnx.load_model_from_string(stored(0, 0))
+    node = model.graph.node[1]
+    node.op_type = kind
+    for end in (*model.graph.input, *model.graph.output):
+        end.type.tensor_type.shape.dim[1].dim_value = 2 if end.name == "x" else 3
+    changed = prepared(model.SerializeToString())
+    assert [node.op_type for node in onnx.load_model_from_string(changed).graph.node] == [kind]
+    x = np.random.default_rng(1).random((2, 2)).astype(np.float32)
+    assert np.allclose(run(model.SerializeToString(), {"x": x})[0], run(changed, {"x": x})[0], rtol=1e-6)
+
+
 def test_bytes_that_something_else_reads_keep_their_meaning() -> None:
     """A Pad fills with zeros, which would be something else in unsigned bytes: such a graph is left as it is."""
     nodes = [

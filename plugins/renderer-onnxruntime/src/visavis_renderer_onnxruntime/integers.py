@@ -32,7 +32,12 @@ def prepared(model: bytes) -> bytes:
 def _unpack(model: onnx.ModelProto) -> None:
     graph = model.graph
     known = {tensor.name: tensor for tensor in graph.initializer}
-    multiplied = {name for node in graph.node if node.op_type in _PRODUCTS for name in node.input}
+    # A product is quantised if both its sides are: what is multiplied with floating numbers is only stored in int8.
+    rounded = {
+        node.output[0] for node in graph.node if node.op_type == "DequantizeLinear" and node.input[0] not in known
+    }
+    quantised = [node for node in graph.node if node.op_type in _PRODUCTS and rounded & set(node.input)]
+    multiplied = {name for node in quantised for name in node.input}
     kept = []
     for node in graph.node:
         if node.op_type != "DequantizeLinear" or not set(node.input) <= known.keys() or node.output[0] in multiplied:

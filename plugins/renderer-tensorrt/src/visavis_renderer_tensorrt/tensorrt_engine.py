@@ -124,6 +124,9 @@ class TensorRTEngine:
         return self._log.bytes_of("Weights"), self._log.bytes_of("Activation")
 
 
+_HINT: Final = "docs/gpu.md lists what an avatar's graphs must not hold"
+
+
 def parsed(trt: Any, builder: Any, graph: bytes, logger: Any) -> Any:
     """The network of an ONNX file. Raises RendererError with the parser's words."""
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
@@ -136,8 +139,13 @@ def parsed(trt: Any, builder: Any, graph: bytes, logger: Any) -> Any:
         said = "; ".join(told) or logger.last()
         raise RendererError(
             f"TensorRT cannot read it: {' '.join(said.split())}",
-            hint="docs/gpu.md lists what an avatar's graphs must not hold",
+            hint=_HINT,
         )
+    for index in range(network.num_outputs):
+        output = network.get_output(index)
+        # The builder believes a shape that holds for one row only, and the engine would fail with two.
+        if output.shape[0] != -1:
+            raise RendererError(f"the output {output.name!r} has a batch of fixed size: a shape holds it", hint=_HINT)
     return network
 
 

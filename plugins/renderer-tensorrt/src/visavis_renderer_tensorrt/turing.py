@@ -82,6 +82,8 @@ class _Rewriting:
             # [m, k] x [B, k, n]: the rows are channels already.
             matrix = self.nodes.const(self.known[left][:, :, None])
             self.nodes.add("Conv", right, matrix, out=node.output[0], kernel_shape=[1])
+        elif (matrices := self._stack(right)) is not None and self.kinds[left][1] == 3:
+            self._products(left, matrices, node.output[0])
         else:
             raise _refused(node)
 
@@ -108,6 +110,8 @@ class _Rewriting:
         if made is None or made.op_type != "DequantizeLinear" or any(part not in self.known for part in made.input):
             return None
         whole, scale = self.known[made.input[0]], self.known[made.input[1]]
+        if whole.ndim != 2:
+            return None
 
         def write() -> str:
             n = self.nodes
@@ -115,6 +119,20 @@ class _Rewriting:
             return n.add("DequantizeLinear", numbers, n.const(scale), n.const(zeros, whole.dtype), axis=0)
 
         return write
+
+    def _stack(self, name: str) -> NDArray[Any] | None:
+        """Constant matrices ``[G, k, n]``, in floating numbers where they are only stored in bytes; or None."""
+        made = self.made_by.get(name)
+        if made is not None and made.op_type == "DequantizeLinear" and set(made.input) <= self.known.keys():
+            whole, scale = self.known[made.input[0]], self.known[made.input[1]]
+            along = [-1 if axis == attribute(made, "axis", 1) else 1 for axis in range(whole.ndim)]
+            zero = self.known[made.input[2]].astype(np.float32) if len(made.input) > 2 else np.float32(0)
+            matrices = (whole.astype(np.float32) - _spread(zero, along)) * _spread(scale, along)
+        elif name in self.known:
+            matrices = self.known[name]
+        else:
+            return None
+        return matrices if matrices.ndim == 3 else None
 
     def _product(self, node: NodeProto, left: str, kernel: Kernel, out: str, rank: int) -> str:
         """``left`` times a matrix; ``left`` is ``[B, k]`` or ``[B, rows, k]``."""
@@ -128,10 +146,25 @@ class _Rewriting:
         product = nodes.add("Conv", turned, kernel(), kernel_shape=[1])
         return nodes.add("Transpose", product, out=out, perm=[0, 2, 1])
 
+    def _products(self, left: str, matrices: NDArray[Any], out: str) -> None:
+        """``[G, B, k] x [G, k, n]``: a convolution in G groups."""
+        nodes, (groups, k, n) = self.nodes, matrices.shape
+        turned = nodes.add("Transpose", left, perm=[1, 0, 2])
+        column = nodes.add("Reshape", turned, nodes.ints(-1, groups * k, 1))
+        kernel = nodes.const(matrices.transpose(0, 2, 1).reshape(groups * n, k, 1))
+        product = nodes.add("Conv", column, kernel, kernel_shape=[1], group=groups)
+        apart = nodes.add("Reshape", product, nodes.ints(-1, groups, n))
+        nodes.add("Transpose", apart, out=out, perm=[1, 0, 2])
+
 
 def _turned(matrix: NDArray[Any], transposed: bool) -> NDArray[Any]:
     """A kernel ``[n, k, 1]`` of a matrix ``[k, n]``, or of one that is given as ``[n, k]``."""
     return (matrix if transposed else matrix.T)[:, :, None]
+
+
+def _spread(values: Any, along: list[int]) -> Any:
+    """One number a channel, or one for all, shaped to meet a tensor with the channels ``along`` its axis of -1."""
+    return np.asarray(values).reshape(along) if np.ndim(values) else values
 
 
 def _refused(node: NodeProto) -> RendererError:

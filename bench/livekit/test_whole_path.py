@@ -73,7 +73,9 @@ async def test_what_is_said_is_heard_and_shown(talk: Talk) -> None:
     shown = take.pictures.between(beeps.first_write, np.inf)
     assert len(reading.flashes(shown)) in range(4, 9)  # a machine in need may drop a picture, and never adds one
     steps = np.diff(reading.numbers(take.pictures)) % 256
-    assert (steps > 0).all(), "a picture came twice"
+    # One that is not ready in time is the last one again; none comes after a newer one.
+    assert (steps < 128).all(), "an older picture came after a newer one"
+    assert np.count_nonzero(steps == 0) < len(steps) // 5
 
     spans = [
         reading.heard(take.sound, a.first_write or 0, b.first_write or 0)

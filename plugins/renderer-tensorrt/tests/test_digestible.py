@@ -25,7 +25,7 @@ from visavis.testing.tiny import tiny_avatar
 from visavis_renderer_tensorrt import scene_graph as scenes
 from visavis_renderer_tensorrt import tensorrt_engine
 from visavis_renderer_tensorrt.device import Profile
-from visavis_renderer_tensorrt.nodes import UINT8, attribute, constants, drop_unread
+from visavis_renderer_tensorrt.nodes import UINT8, attribute, constants, drop_unread, unpacked
 from visavis_renderer_tensorrt.programs import picture_program
 from visavis_renderer_tensorrt.tensorrt_engine import TensorRTEngine, find
 from visavis_renderer_tensorrt.turing import without_products
@@ -101,10 +101,11 @@ def resize(model: ModelProto) -> NodeProto:
 
 def a_batch_baked_in(model: ModelProto) -> None:
     known = constants(model)
-    for place, node in enumerate([node for node in model.graph.node if node.op_type == "Reshape"]):
-        baked = np.where(known[node.input[1]] == -1, 1, known[node.input[1]])
-        node.input[1] = f"baked.{place}"
-        model.graph.initializer.append(numpy_helper.from_array(baked, node.input[1]))
+    shape = first(model, "Reshape").input[1]
+    baked = known[shape].copy()
+    baked[0] = 1
+    first(model, "Reshape").input[1] = "baked"
+    model.graph.initializer.append(numpy_helper.from_array(baked, "baked"))
 
 
 def a_fixed_batch(model: ModelProto) -> None:
@@ -121,8 +122,8 @@ OF_THE_FACE: dict[str, tuple[Callable[[ModelProto], None], str]] = {
         "transformationMode",
     ),
     "Resize crops nothing": (another_resize(coordinate_transformation_mode="tf_crop_and_resize"), "transformationMode"),
-    "no size of batch is baked into a shape": (a_batch_baked_in, "batch of fixed size|reshap"),
-    "the batch is a symbol": (a_fixed_batch, "profile|batch of fixed size"),
+    "no size of batch is baked into a shape": (a_batch_baked_in, "violate shape constraints|reshap"),
+    "the batch is a symbol": (a_fixed_batch, "profile"),
 }
 
 
@@ -150,14 +151,10 @@ def folded(data: bytes) -> ModelProto:
     model = onnx.load_model_from_string(data)
     known = constants(model)
     for node in list(model.graph.node):
-        if node.op_type == "DequantizeLinear" and set(node.input) <= known.keys():
-            value, scale = known[node.input[0]], known[node.input[1]]
-            along = [-1 if axis == attribute(node, "axis") else 1 for axis in range(value.ndim)]
-            known[node.output[0]] = value.astype(np.float32) * scale.reshape(along)
-        elif node.op_type != "Cast" or node.output[0] not in known:
-            continue
-        model.graph.node.remove(node)
-        model.graph.initializer.append(numpy_helper.from_array(known[node.output[0]], node.output[0]))
+        value = known[node.output[0]] if node.op_type == "Cast" and node.output[0] in known else unpacked(node, known)
+        if value is not None:
+            model.graph.node.remove(node)
+            model.graph.initializer.append(numpy_helper.from_array(value, node.output[0]))
     drop_unread(model)
     return model
 

@@ -184,16 +184,18 @@ class DispatchLauncher(RemoteLauncher):
             worker.taking = False
             return
         session_id = str(message.get("taken") or message.get("began") or message.get("failed") or "")
-        attempt = message.get("attempt")
+        attempt = int(message.get("attempt", 0))
         coming = self._coming.get(session_id)
-        stands = coming is not None and attempt is not None and coming.attempt == attempt
+        if coming is not None and coming.attempt != attempt:
+            coming = None  # it is of an offer that was taken back
         if "taken" in message:
-            wanted = stands and coming is not None and not coming.taken.is_set()
-            if wanted and coming is not None:
+            if coming is not None and coming.taken.is_set():
+                coming = None
+            if coming is not None:
                 coming.worker = worker
                 coming.taken.set()
-            self.spawn(self._answer, worker, session_id, attempt, coming if wanted else None)
-        elif coming is None or not stands:
+            self.spawn(self._answer, worker, session_id, attempt, coming)
+        elif coming is None:
             if "began" in message:  # nobody waits for it any more
                 self.spawn(self._unwanted, worker, session_id)
         elif "began" in message:
@@ -202,7 +204,7 @@ class DispatchLauncher(RemoteLauncher):
         elif "failed" in message:
             coming.fail(error_of(message["error"]))
 
-    async def _answer(self, worker: RemoteWorker, session_id: str, attempt: object, coming: _Coming | None) -> None:
+    async def _answer(self, worker: RemoteWorker, session_id: str, attempt: int, coming: _Coming | None) -> None:
         """Tell a worker whether it is the one that begins a session."""
         try:
             await worker.calls.call("take", session=session_id, attempt=attempt, wanted=coming is not None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -87,6 +87,16 @@ def constants(model: ModelProto) -> dict[str, NDArray[Any]]:
             dtype = helper.tensor_dtype_to_np_dtype(attribute(node, "to"))
             found[node.output[0]] = found[node.input[0]].astype(dtype)
     return found
+
+
+def unpacked(node: NodeProto, known: Mapping[str, NDArray[Any]]) -> NDArray[np.float32] | None:
+    """What a DequantizeLinear of ``known`` constants makes: numbers that are only stored in bytes. None for others."""
+    if node.op_type != "DequantizeLinear" or not set(node.input) <= known.keys():
+        return None
+    whole, *others = (known[name].astype(np.float32) for name in node.input)
+    along = [-1 if axis == attribute(node, "axis", 1) % whole.ndim else 1 for axis in range(whole.ndim)]
+    scale, zero = (each.reshape(along) if each.ndim else each for each in (*others, np.zeros((), np.float32))[:2])
+    return np.asarray((whole - zero) * scale, np.float32)
 
 
 def attribute(node: NodeProto, name: str, default: Any = None) -> Any:

@@ -141,11 +141,14 @@ def parsed(trt: Any, builder: Any, graph: bytes, logger: Any) -> Any:
             f"TensorRT cannot read it: {' '.join(said.split())}",
             hint=_HINT,
         )
-    for index in range(network.num_outputs):
-        output = network.get_output(index)
-        # The builder believes a shape that holds for one row only, and the engine would fail with two.
-        if output.shape[0] != -1:
-            raise RendererError(f"the output {output.name!r} has a batch of fixed size: a shape holds it", hint=_HINT)
+    for layer in (network.get_layer(index) for index in range(network.num_layers)):
+        # The builder believes a shape that holds for one size of batch only, and the engine would fail with others.
+        if (
+            layer.type == trt.LayerType.SHUFFLE
+            and -1 in layer.get_input(0).shape
+            and -1 not in layer.get_output(0).shape
+        ):
+            raise RendererError(f"TensorRT cannot read it: the reshape {layer.name!r} fixes the batch", hint=_HINT)
     return network
 
 

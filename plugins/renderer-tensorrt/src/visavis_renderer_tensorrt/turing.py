@@ -16,7 +16,7 @@ import onnx
 from numpy.typing import NDArray
 from visavis.errors import RendererError
 
-from visavis_renderer_tensorrt.nodes import FLOAT, Nodes, attribute, constants, drop_unread
+from visavis_renderer_tensorrt.nodes import FLOAT, Nodes, attribute, constants, drop_unread, unpacked
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
@@ -121,18 +121,10 @@ class _Rewriting:
         return write
 
     def _stack(self, name: str) -> NDArray[Any] | None:
-        """Constant matrices ``[G, k, n]``, in floating numbers where they are only stored in bytes; or None."""
+        """Constant matrices ``[G, k, n]``, also where they are only stored in bytes; or None."""
         made = self.made_by.get(name)
-        if made is not None and made.op_type == "DequantizeLinear" and set(made.input) <= self.known.keys():
-            whole, scale = self.known[made.input[0]], self.known[made.input[1]]
-            along = [-1 if axis == attribute(made, "axis", 1) else 1 for axis in range(whole.ndim)]
-            zero = self.known[made.input[2]].astype(np.float32) if len(made.input) > 2 else np.float32(0)
-            matrices = (whole.astype(np.float32) - _spread(zero, along)) * _spread(scale, along)
-        elif name in self.known:
-            matrices = self.known[name]
-        else:
-            return None
-        return matrices if matrices.ndim == 3 else None
+        matrices = self.known.get(name) if made is None or name in self.known else unpacked(made, self.known)
+        return matrices if matrices is not None and matrices.ndim == 3 else None
 
     def _product(self, node: NodeProto, left: str, kernel: Kernel, out: str, rank: int) -> str:
         """``left`` times a matrix; ``left`` is ``[B, k]`` or ``[B, rows, k]``."""
@@ -160,11 +152,6 @@ class _Rewriting:
 def _turned(matrix: NDArray[Any], transposed: bool) -> NDArray[Any]:
     """A kernel ``[n, k, 1]`` of a matrix ``[k, n]``, or of one that is given as ``[n, k]``."""
     return (matrix if transposed else matrix.T)[:, :, None]
-
-
-def _spread(values: Any, along: list[int]) -> Any:
-    """One number a channel, or one for all, shaped to meet a tensor with the channels ``along`` its axis of -1."""
-    return np.asarray(values).reshape(along) if np.ndim(values) else values
 
 
 def _refused(node: NodeProto) -> RendererError:

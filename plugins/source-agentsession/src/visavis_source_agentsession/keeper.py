@@ -160,7 +160,7 @@ class Keeper:
         self._route.lose(sink, heard_until=loss.alive_until)
         self._avatar = None
         self._say(loss.reason, loss.error, self._policy.retry)
-        if await self._link.comes_back():
+        if self._policy.retry and await self._link.comes_back():
             return True
         await self._link.drop(loss.reason)
         if not self._policy.retry:

@@ -91,7 +91,8 @@ class Avatar:
                 destination_identity=self.identity, method="lk.clear_buffer", payload=""
             )
         except rtc.RpcError as error:
-            say(f"could not interrupt: {error.message}")
+            if not self.gone.is_set():  # who leaves as soon as it is silent does not wait for the answer to this call
+                say(f"could not interrupt: {error.message}")
 
     async def finished(self) -> None:
         """Wait until all that was sent has been heard or cut off."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from itertools import pairwise
 
 import anyio
+import anyio.lowlevel
+import anyio.to_thread
 import numpy as np
 import pytest
 from visavis.clock import FrameGrid
@@ -94,6 +98,56 @@ async def test_nobody_starves() -> None:
         turns = [number for number, call in enumerate(renderer.calls) if session in call]
         assert len(turns) == 30
         assert max(after - before for before, after in pairwise(turns)) <= len(due)
+
+
+@IN_ORDER
+async def test_who_falls_due_while_others_are_drawn_shares_the_next_call_with_them() -> None:
+    """Three that always want another step, one of them half a step behind: not two by two for good."""
+    renderer = Watched()
+    avatar, batcher = renderer.load(), Batcher(renderer)
+    first, second, late = (avatar.open(seed=n) for n in range(3))
+    began = threading.Event()
+
+    def behind() -> None:
+        began.set()
+        time.sleep(0.02)  # long enough for the late one to come
+
+    async def hungry(session: RenderSession) -> None:
+        for _ in range(20):
+            await batcher.step(avatar, session, IDLE)
+
+    async def hungry_and_late() -> None:
+        await anyio.to_thread.run_sync(began.wait)
+        await hungry(late)
+
+    renderer.meanwhile = behind
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(hungry, first)
+        tasks.start_soon(hungry, second)
+        tasks.start_soon(hungry_and_late)
+    with_it = [set(call) for call in renderer.calls if late in call]
+    assert with_it[:15] == [{first, second, late}] * 15
+
+
+async def test_one_that_goes_away_spoils_no_call_that_it_makes_for_others() -> None:
+    """Whoever waits longest calls for all: it may be cancelled meanwhile, and the others have their pictures."""
+    renderer = Watched(most=2)
+    avatar, batcher = renderer.load(), Batcher(renderer)
+    other = FakeAvatar(avatar.format, "other")
+    got: list[VideoFrame | None] = []
+
+    async def draw(avatar: LoadedAvatar, session: RenderSession) -> None:
+        got.append(await batcher.step(avatar, session, IDLE))
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(3):
+            tasks.start_soon(draw, avatar, avatar.open(seed=number))
+        async with anyio.create_task_group() as leaving:
+            leaving.start_soon(draw, other, other.open())
+            await anyio.lowlevel.checkpoint()
+            leaving.cancel_scope.cancel()
+    assert len(got) >= 3
+    assert None not in got
 
 
 @IN_ORDER

@@ -1,9 +1,10 @@
 """Lets sessions share one call of the renderer.
 
-While a step runs, the sessions that fall due meanwhile gather; the next step takes them together, and sessions of one
-rate fall due at the same times. So nobody waits for company longer than one turn of the event loop. Who waits longest
-comes first, and with it all who may share its call, so nobody starves. Work of before an interrupt is dropped while it
-waits.
+While a call runs, the sessions that fall due meanwhile gather; the next call takes them together, and sessions of one
+rate fall due at the same times. Between two calls one turn of the event loop goes by: whoever the last one served and
+is due again comes along, or else two groups of sessions would take turns for good, each waiting for the other's call.
+So nobody waits for company longer than that. Who waits longest comes first, and with it all who may share its call, so
+nobody starves. Work of before an interrupt is dropped while it waits.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 import anyio
+import anyio.lowlevel
 
 from visavis import workers
 from visavis.errors import RendererError
@@ -39,7 +41,8 @@ class Batcher:
         self._renderer = renderer
         self._metrics = metrics or NoMetrics()
         self._due: deque[_Due] = deque()
-        self._busy = anyio.Lock()
+        self._calling = False
+        self._called = anyio.Event()  # set when the call that is under way is over
         self.cost = StepCost()
         """What its calls have cost of late."""
         self._began: float | None = None
@@ -58,9 +61,11 @@ class Batcher:
         self._due.append(due)
         try:
             with due.waits:
-                async with self._busy:  # first come, first served; taking it lets all who are due by now come along
-                    while not due.done.is_set():
-                        await self._run(self._group())
+                while not due.done.is_set():
+                    if self._calling:
+                        await self._called.wait()
+                    else:
+                        await self._call()
         finally:
             if due in self._due:  # cancelled before its turn
                 self._due.remove(due)
@@ -78,6 +83,19 @@ class Batcher:
             due.done.set()
             due.waits.cancel()
             self._metrics.count("visavis_steps_dropped_total")
+
+    async def _call(self) -> None:
+        """Make the next call, for all who are due one turn of the event loop from now."""
+        self._calling = True
+        try:
+            await anyio.lowlevel.checkpoint()
+            if self._due:
+                with anyio.CancelScope(shield=True):  # it draws for others too
+                    await self._run(self._group())
+        finally:
+            self._calling = False
+            called, self._called = self._called, anyio.Event()
+            called.set()
 
     def _group(self) -> list[_Due]:
         """The one that waits longest, and those that may share its call."""

@@ -14,7 +14,7 @@ from visavis.interfaces.session import SessionContext
 from visavis.interfaces.transport import Pacing, Transport, TransportSession
 from visavis.media import AudioFormat, PairedFrame, VideoFormat
 
-from visavis_transport_livekit import joining, tracks
+from visavis_transport_livekit import joining, native_log, tracks
 from visavis_transport_livekit.options import LiveKitSessionOptions, LiveKitTransportOptions
 from visavis_transport_livekit.picture import Picture
 from visavis_transport_livekit.stay import Stay
@@ -31,6 +31,7 @@ class LiveKitTransport(Transport):
 
     def __init__(self, options: LiveKitTransportOptions) -> None:
         self._options = options
+        native_log.hush()
 
     async def prepare(self, context: SessionContext, options: ComponentConfig) -> TransportSession:
         """Make the session's room, not connected yet; or borrow the one that stands in the context already.

@@ -38,7 +38,7 @@ from visavis.testing.livekit.sender import FINISHED, STARTED, TOPIC
 from visavis.testing.livekit.server import LiveKitServer
 from visavis.testing.livekit.spawning import Spawned, spawned
 
-BITRATE = 2_000_000
+BITRATE = 700_000
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,11 @@
 """What a talking avatar costs: Mira, one to four sessions in one server on one core; the floor beside.
 
-    python bench/livekit/cpu.py [--seconds 60] [--sessions 1,2,3,4] [--json FILE]
+    python bench/livekit/cpu.py [--seconds 60] [--sessions 1,2,3,4] [--together] [--json FILE]
 
 The server (and the floor) run on core 0 alone, livekit-server, viewers and clients on the others. Every session is
-spoken to without a pause. A picture is late that was not ready at the presenter's deadline, so that it was dropped or
+spoken to without a pause: half a minute at a time, which arrives as fast as the line takes it (that takes seconds and
+a good part of the core), so each session's next half minute comes at another time. ``--together`` sends all at the same
+time. A picture is late that was not ready at the presenter's deadline, so that it was dropped or
 the last one repeated; the share is over all sessions of the run. The floor publishes Mira's own pictures, drawn before.
 """
 
@@ -52,11 +54,12 @@ async def ready_pictures(folder: Path, pcm: NDArray[np.int16], rate: int) -> Pat
     return path
 
 
-async def talk(sender: Sender, pcm: NDArray[np.int16], rate: int, until: float) -> None:
-    """Speak without a pause: the next utterance is sent before the last has ended."""
+async def talk(sender: Sender, pcm: NDArray[np.int16], rate: int, until: float, first: float = 1.0) -> None:
+    """Speak without a pause: the next utterance is sent before the last has ended; of the first only that share."""
+    said = await sender.say(pcm[: round(first * len(pcm))], rate, realtime=False)
     while time.monotonic() < until:
-        said = await sender.say(pcm, rate, realtime=False)
         await anyio.sleep(max(0.0, said.seconds - 2.0))
+        said = await sender.say(pcm, rate, realtime=False)
 
 
 async def floor_cost(
@@ -91,7 +94,14 @@ async def frames(server: AvatarServer, sessions: list[str]) -> tuple[int, int]:
 
 
 async def our_cost(
-    livekit: LiveKitServer, folder: Path, pcm: NDArray[np.int16], rate: int, count: int, seconds: float
+    livekit: LiveKitServer,
+    folder: Path,
+    pcm: NDArray[np.int16],
+    rate: int,
+    count: int,
+    seconds: float,
+    *,
+    together: bool = False,
 ) -> Figures:
     """Cores a session and late pictures of ``count`` sessions; of one also when idle."""
     rooms = [f"cpu-{secrets.token_hex(4)}" for _ in range(count)]
@@ -109,7 +119,8 @@ async def our_cost(
         idle = await cores(subject, min(10.0, seconds)) if count == 1 else None
         async with anyio.create_task_group() as tasks:
             for number, sender in enumerate(senders):
-                tasks.start_soon(talk, sender, np.roll(pcm, -number * 3 * rate), rate, time.monotonic() + seconds + 10)
+                said, until = np.roll(pcm, -number * 3 * rate), time.monotonic() + seconds + 10
+                tasks.start_soon(talk, sender, said, rate, until, 1.0 if together else (number + 1) / count)
             await anyio.sleep(WARM)
             before, begin = await frames(server, sessions), time.monotonic()
             talking = await cores(subject, seconds)
@@ -142,6 +153,7 @@ def main() -> None:
     """Measure and print."""
     parser = arguments(__doc__, seconds=60, subjects="")
     parser.add_argument("--sessions", default="1,2,3,4")
+    parser.add_argument("--together", action="store_true", help="all sessions' speech arrives at the same time")
     asked = parser.parse_args()
     apart()
 
@@ -151,7 +163,7 @@ def main() -> None:
         figures: Figures = {"floor, one session on core 0": floor}
         base: dict[str, Any] = floor
         for count in map(int, asked.sessions.split(",")):
-            ours = await our_cost(livekit, folder, pcm, rate, count, asked.seconds)
+            ours = await our_cost(livekit, folder, pcm, rate, count, asked.seconds, together=asked.together)
             ours["ratio to the floor"] = round(ours["cores a session"] / base["talking, cores a session"], 2)
             if "idle, cores" in ours:
                 ours["idle, ratio to the floor"] = round(ours["idle, cores"] / base["idle, cores"], 2)

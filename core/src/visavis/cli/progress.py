@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from visavis.cli.running import run_async
 from visavis.supervisor import run_session
+from visavis.workers import settle
 
 if TYPE_CHECKING:
     from visavis.cli.output import Output
@@ -33,7 +34,12 @@ def run_shown(
         await held[0].close("stopped by its operator")
         return True
 
-    run = partial(run_session, deployment, request, on_session=held.append)
+    def begun(session: Session) -> None:
+        held.append(session)
+        if session.live:
+            settle()
+
+    run = partial(run_session, deployment, request, on_session=begun)
     with output.progress() as shown:
         if shown is None:
             stats = run_async(run, stop=stop)

@@ -23,7 +23,7 @@ from visavis.remote.telling import told_error
 from visavis.remote.wire import StreamWire, Wire, WireClosed
 from visavis.session import single
 from visavis.supervisor import LocalLauncher
-from visavis.workers import take_short_turns
+from visavis.workers import settle, take_short_turns
 
 log = logging.getLogger("visavis.worker")
 
@@ -47,6 +47,7 @@ async def work(wire: Wire) -> None:
 async def serve(wire: Wire, launcher: LocalLauncher, figures: FiguresOut, logs: LogsOut | None) -> None:
     """Serve a launcher for as long as the wire lasts, then end its sessions."""
     async with launcher:
+        settle()
         service = Service(wire, launcher, figures=figures, logs=logs)
         await service.run()
     await service.farewell()

@@ -78,6 +78,7 @@ async def _work(options: Any, deployment: Any, tell: Any) -> bool:
     """Work until a signal, then drain; returns whether sessions were left the time they wanted."""
     import anyio
     from visavis.session import single
+    from visavis.workers import settle
 
     from visavis_launcher_livekit.agent import Agent
     from visavis_launcher_livekit.host import Host
@@ -89,6 +90,7 @@ async def _work(options: Any, deployment: Any, tell: Any) -> bool:
     try:
         async with Host(options, deployment) as host:
             agent = Agent(options, host)
+            settle()
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(agent.run, registered)
                 stop, hurry = anyio.Event(), anyio.Event()

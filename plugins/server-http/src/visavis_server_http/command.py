@@ -79,6 +79,7 @@ def deployment_of(config: Path | None, given: dict[str, Any]) -> Any:
 async def _serve(deployment: Any, tell: Any) -> bool:
     """Serve until a signal, then drain; returns whether sessions were left the time they wanted."""
     import anyio
+    from visavis.workers import settle
 
     from visavis_server_http.server import HttpServer
     from visavis_server_http.telemetry import PrometheusMetrics
@@ -88,6 +89,7 @@ async def _serve(deployment: Any, tell: Any) -> bool:
     store = deployment.store.make()
     try:
         async with deployment.launcher.make(deployment, metrics) as launcher, _signals(server):
+            settle()
             async with anyio.create_task_group() as tasks:
                 if server.options.log_format == "text":
                     tasks.start_soon(_greet, server, tell)

@@ -168,8 +168,7 @@ async def test_a_worker_that_hangs_is_replaced(how: str) -> None:
             hanging.wire.freeze()
         else:
             hanging.launcher.supervisor.batcher._began = anyio.current_time() - 10
-            hanging.launcher.supervisor.batcher._busy = anyio.Lock()
-            await hanging.launcher.supervisor.batcher._busy.acquire()
+            hanging.launcher.supervisor.batcher._calling = True
         await until(lambda: rig.metrics.total("visavis_sessions_begun_again_total") == 1)
         assert hanging.killed
         assert not fine.killed

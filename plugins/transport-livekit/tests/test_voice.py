@@ -74,10 +74,10 @@ class Queue:
 
 @asynccontextmanager
 async def speaking(
-    monkeypatch: pytest.MonkeyPatch, *, channels: int = 1, lead: int = 40
+    monkeypatch: pytest.MonkeyPatch, *, channels: int = 1, lead: int = 40, metrics: MemoryMetrics | None = None
 ) -> AsyncIterator[tuple[Voice, Queue]]:
     monkeypatch.setattr(module.rtc, "AudioSource", Queue)
-    voice = Voice(AudioFormat(RATE, channels), lead, 100, MemoryMetrics())
+    voice = Voice(AudioFormat(RATE, channels), lead, 100, metrics or MemoryMetrics())
     voice.start()
     queue: Any = voice.source
     try:
@@ -131,6 +131,26 @@ async def test_silence_brings_the_queue_back_to_its_lead(monkeypatch: pytest.Mon
             await voice.push(silence(SLOT, 1))
         assert voice.held() < behind
         assert voice.held() <= SLOT + (100 // 10 + module.SLACK) * TICK  # a frame and the longest lead
+
+
+async def test_the_lead_grows_by_what_was_missing_whoever_has_looked_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A presenter asks what is held right before it pushes: the gap is known by then, and counts all the same."""
+    metrics = MemoryMetrics()
+    async with speaking(monkeypatch, metrics=metrics) as (voice, _):
+        for _ in range(3):
+            await voice.push(silence(SLOT, 1))
+        while voice.held():  # noqa: ASYNC110 - a queue runs dry and tells nobody
+            await anyio.sleep(0.01)
+        await anyio.sleep(0.05)
+        voice.held()
+        await voice.push(silence(SLOT, 1))
+        assert metrics.total("visavis_sound_gaps_total") == 1
+        assert 0.07 <= voice.lead <= 0.1
+        grown = voice.lead
+        voice.held()
+        await voice.push(silence(SLOT, 1))
+        assert metrics.total("visavis_sound_gaps_total") == 1
+        assert voice.lead == grown
 
 
 async def test_a_flush_leaves_nothing_and_no_hole(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,6 +49,8 @@ class Voice:
         self._least = self._lead = lead_ms // 10
         self._most = max(self._least, most_lead_ms // 10)
         self._gap_at = self._loop.time()
+        self._dry = 0  # ticks that had found nothing at the last look
+        self._flushed = False  # since then: the tick after that finds nothing, and no lead would have helped
         self._waiting: deque[NDArray[np.int16]] = deque()
         self._waits = 0  # samples in _waiting
         self._given = 0  # samples that were pushed by the caller
@@ -113,10 +115,14 @@ class Voice:
         return self._feeding is not None and not self._feeding.done()
 
     def _watch_gaps(self, now: float) -> None:
-        """Lengthen the lead where it was too short, and shorten it again in calm."""
-        if self._reservoir.settle(now):
+        """Lengthen the lead by what was missing of it, and shorten it again in calm."""
+        self._reservoir.settle(now)
+        # Whoever asks what is held settles, too: the account itself knows of every tick that found nothing.
+        missing, self._dry = self._reservoir.dry - self._dry, self._reservoir.dry
+        flushed, self._flushed = self._flushed, False
+        if missing and not flushed:
             self._gap_at = now
-            self._lead = min(self._most, self._lead + 1)
+            self._lead = min(self._most, self._lead + missing)
             self._metrics.count("visavis_sound_gaps_total")
         elif now - self._gap_at > CALM and self._lead > self._least:
             self._gap_at = now
@@ -171,6 +177,7 @@ class Voice:
         self._waiting.clear()
         self._waits = 0
         self.source.clear_queue()
+        self._flushed = True
         now = self._loop.time()
         self._reservoir.clear(now)
         self._end = self._reservoir.left

@@ -115,7 +115,7 @@ async def publish(
 def main() -> None:
     """Measure and print."""
     parser = arguments(__doc__, seconds=20, subjects="")
-    parser.add_argument("--rates", default="500,700,1000,2000", help="kbit/s at most, the last one to compare with")
+    parser.add_argument("--rates", default="500,700,1000,2000", help="kbit/s at most; the highest is compared with")
     parser.add_argument("--codecs", default="vp8", help="vp8, h264, vp9, av1")
     asked = parser.parse_args()
 

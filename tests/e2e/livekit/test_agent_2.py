@@ -125,10 +125,13 @@ async def test_a_recording_a_text_and_an_interruption(
     take = seen.of("avatar")
     assert {tuple(size) for size in take.pictures.sizes.tolist()} == {(512, 512)}
     assert len(take.pictures) > 75
-    # It was sent as soon as the avatar was seen, and is heard whole. A viewer squeezes its first utterance by some 40
-    # ms, more on a busy machine (bench/livekit judges that); what comes before a subscription is lost by the 0.1 s.
-    loud = np.abs(take.sound.pcm[: reading.spans(take.sound, pause=0.5)[0].last]) > 1_000
-    assert np.count_nonzero(np.convolve(loud, np.ones(200), "same")) / 48_000 > 2.9
+    # It was sent as soon as the avatar was seen, and is heard whole, but for what the viewer's own buffer squeezes out.
+    first = reading.spans(take.sound, pause=0.5)[0]
+    loud = np.abs(take.sound.pcm[: first.last]) > 1_000
+    there = np.count_nonzero(np.convolve(loud, np.ones(200), "same")) / 48_000
+    out = reading.squeezed(seen, "avatar", first.begin, first.end)
+    print(f"heard {there:.3f} s, squeezed out {out:.3f} s")
+    assert there + out > 2.96
     assert "Traceback" not in pipeline.said()
 
 

@@ -209,6 +209,18 @@ def jitter_buffer(recording: Recording, identity: str, begin: float = 0.0) -> ND
     return np.asarray(1000 * np.diff(delay)[emitted > 0] / emitted[emitted > 0], np.float64)
 
 
+def squeezed(recording: Recording, identity: str, begin: float, end: float) -> float:
+    """Seconds of sound that the receiver's jitter buffer took out between two times, to within its notes' second.
+
+    What it took out has arrived: it is missing in what was heard, and was not lost.
+    """
+    rows = [e for e in recording.events if e["event"] == "receiver" and e["identity"] == identity]
+    taken = [(row["t"], row["removed_samples_for_acceleration"]) for row in rows]
+    before = max((samples for t, samples in taken if t <= begin), default=0)
+    after = min((samples for t, samples in taken if t >= end), default=taken[-1][1] if taken else 0)
+    return float(after - before) / RATE
+
+
 def heard(sound: Sound, begin: float, end: float, *, level: float = LEVEL) -> Span | None:
     """From the first to the last sound within begin..end: an utterance with its pauses. None if there was none."""
     inside = [span for span in spans(sound, level=level) if span.end > begin and span.begin < end]

@@ -204,8 +204,6 @@ async def test_frames_of_one_rate_fall_due_together() -> None:
     first = FrameGrid.shared(rate)
     await anyio.sleep(0.013)
     second = FrameGrid.shared(rate)
-    frames = (second.start - first.start) * rate
-    assert frames >= 0
-    assert float(frames) == pytest.approx(round(float(frames)), abs=1e-6)
-    for grid in (first, second):
-        assert 0 <= float(grid.start * rate) - int(float(grid.start * rate) + 1e-6) < 1e-4
+    assert second.start >= first.start
+    for grid in (first, second):  # to the last bit: in binary, 25 times 41,466.52 is not 1,036,663
+        assert grid.start == float(round(grid.start * rate) / rate)

@@ -17,6 +17,7 @@ from visavis.interfaces.transport import Pacing
 from visavis.media import AudioFormat, VideoFrame
 from visavis.metrics import MemoryMetrics
 from visavis.pipeline.batcher import Batcher
+from visavis.pipeline.rendering import Rendering
 from visavis.session import Lend, Loan, Session
 from visavis.testing.fakes import FakeAvatar, FakeRenderer, Recorder, RecorderTransport
 
@@ -175,6 +176,30 @@ async def test_an_idle_picture_never_stands_before_speech(anyio_backend_name: st
     assert (
         max(presented) <= 1 or anyio_backend_name != "trio"
     )  # one frame may be handed over just now; no idle one follows
+
+
+async def test_speech_that_is_there_first_does_not_wait_for_an_idle_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw, written = Rendering.run, anyio.Event()
+
+    async def once_written(self: Rendering) -> None:
+        await written.wait()
+        await draw(self)
+
+    async def say(speech: SpeechWriter) -> None:
+        segment = await speech.open(RATE)
+        await segment.write(noise(5 * FRAME))
+        written.set()
+        await segment.end()
+        await segment.wait_finished()
+
+    monkeypatch.setattr(Rendering, "run", once_written)
+    monkeypatch.setattr("visavis.pipeline.pipeline.FIRST_PICTURE", 3600.0)
+    session, transport = made(Said(say))
+    with anyio.fail_after(60):
+        await session.run()
+    first = transport.made[0].frames[0]
+    assert first.span is not None
+    assert first.video is not None
 
 
 async def test_a_sender_that_pauses_is_not_fed_silence_while_it_has_sound_left() -> None:

@@ -69,6 +69,30 @@ async def test_a_viewer_gets_one_layer_of_the_full_size_and_sound(
             await sounds.aclose()
 
 
+async def encoded(track: rtc.LocalVideoTrack, least: int) -> tuple[int, int, int]:
+    """How many pictures were encoded, as soon as they are so many; how many as key frames; how wide they are."""
+    with anyio.fail_after(10):
+        while True:
+            for stats in await track.get_stats():
+                found = stats.outbound_rtp.outbound
+                if stats.HasField("outbound_rtp") and found.frames_encoded >= least:
+                    return found.frames_encoded, found.key_frames_encoded, found.frame_width
+            await anyio.sleep(0.02)
+
+
+async def test_the_first_picture_is_a_key_frame_that_nobody_has_to_ask_for(
+    livekit_server: LiveKitServer, room_name: str
+) -> None:
+    async with guest_in(livekit_server, room_name), avatar_in(livekit_server, room_name) as avatar:
+        await avatar.publish()
+        published = avatar.room.local_participant.track_publications.values()
+        track = next(p.track for p in published if p.kind == rtc.TrackKind.KIND_VIDEO)
+        assert isinstance(track, rtc.LocalVideoTrack)
+        assert await encoded(track, 1) == (1, 1, SIZE - 4)  # the dark one: nobody has subscribed, so nobody sees it
+        await avatar.talk(1)
+        assert await encoded(track, 2) == (2, 2, SIZE)
+
+
 @pytest.mark.parametrize("codec", ["h264", "vp9", "av1"])
 async def test_other_codecs_by_configuration(livekit_server: LiveKitServer, room_name: str, codec: str) -> None:
     async with (

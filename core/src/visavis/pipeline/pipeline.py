@@ -155,7 +155,7 @@ class Pipeline:
     async def _present_on_time(self) -> None:
         """Real time: one frame at each of the clock's deadlines."""
         await self._published.wait()
-        await self._until(anyio.current_time() + FIRST_PICTURE, lambda: self._line.idle is not None)
+        await self._until(anyio.current_time() + FIRST_PICTURE, lambda: self._line.idle is not None or self._head_drawn)
         grid, index = FrameGrid.shared(self._fps), 0
         while True:
             late = await grid.wait(index)

@@ -11,6 +11,7 @@ from visavis.media import AudioFormat, VideoFormat
 
 from visavis_transport_livekit import token as tokens
 from visavis_transport_livekit.options import LiveKitTransportOptions, VideoCodec
+from visavis_transport_livekit.overture import Overture
 
 PUBLISHING_SECONDS = 10.0
 """How long the server may take to accept a track."""
@@ -18,7 +19,7 @@ PUBLISHING_SECONDS = 10.0
 SETTLING_SECONDS = 2.0
 """How long publishing that was given up may still take."""
 SUBSCRIBING_SECONDS = 0.3
-"""How long those who are in the room may take to subscribe before anything is said: what nobody gets is lost."""
+"""How long those who are there may take to subscribe before anything is said or shown: what nobody gets is lost."""
 PICTURE, SOUND = "avatar-video", "avatar-audio"
 """The names of the tracks."""
 
@@ -54,19 +55,26 @@ async def publish(
     options: LiveKitTransportOptions,
     video: tuple[VideoFormat, rtc.VideoSource],
     audio: tuple[AudioFormat, rtc.AudioSource],
+    *,
+    anew: bool = False,
 ) -> None:
     """Publish sound and picture, and give those who are there a moment to subscribe.
 
-    Clients speak as soon as they see the picture, so the sound goes first: by then it is being subscribed to. Raises
-    TransportError if the server does not accept one.
+    Clients speak as soon as they see the picture, so the sound goes first: by then it is being subscribed to. With
+    ``anew`` pictures come from the source already. Raises TransportError if the server does not accept one.
     """
     sound = rtc.LocalAudioTrack.create_audio_track(SOUND, audio[1])
     picture = rtc.LocalVideoTrack.create_video_track(PICTURE, video[1])
+    opening = None if anew else Overture(*video)
+    # One after the other: while one track is being agreed on, the SDK could offer the other without its codec.
     heard = await _publish(room, sound, audio_options(options, audio[0]), "sound")
-    await _publish(room, picture, video_options(options, video[0]), "picture")
+    seen = await _publish(room, picture, video_options(options, video[0]), "picture")
     if room.remote_participants:
         with anyio.move_on_after(SUBSCRIBING_SECONDS):
+            if opening is not None:
+                await opening.play(picture)
             await heard.wait_for_subscription()
+            await seen.wait_for_subscription()
 
 
 async def _publish(

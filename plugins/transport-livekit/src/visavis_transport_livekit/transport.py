@@ -76,7 +76,7 @@ class LiveKitTransportSession(TransportSession):
     ) -> None:
         self._options, self._context, self._room = options, context, room
         self._loop = asyncio.get_running_loop()
-        self._stay = Stay(options, where, context, room, owned=owned, republish=self._publish)
+        self._stay = Stay(options, where, context, room, owned=owned, republish=self._publish_anew)
         self._audio = AudioFormat(options.audio_rate, options.audio_channels)
         self._video: VideoFormat | None = None
         self._voice: Voice | None = None
@@ -106,12 +106,15 @@ class LiveKitTransportSession(TransportSession):
         self._voice.start()
         await self._publish()
 
-    async def _publish(self) -> None:
-        """The tracks, from the sources that are there: also after the room was entered anew."""
+    async def _publish_anew(self) -> None:
+        """After the room was entered again: the sources are there, and go on."""
+        await self._publish(anew=True)
+
+    async def _publish(self, *, anew: bool = False) -> None:
         if self._video is None or self._voice is None or self._picture is None:
             return
         video, audio = (self._video, self._picture.source), (self._audio, self._voice.source)
-        await tracks.publish(self._room, self._options, video, audio)
+        await tracks.publish(self._room, self._options, video, audio, anew=anew)
 
     async def present(self, frame: PairedFrame) -> None:
         """Take one frame; its picture is shown when its sound goes out."""

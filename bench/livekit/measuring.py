@@ -134,6 +134,7 @@ def beep_figures(seen: Recording, said: Sequence[Utterance], expected: float, be
     """What a talk of beeps says."""
     take = seen.of(AVATAR)
     offsets = reading.offsets(take.pictures, take.sound, stalls=seen.stalls)
+    sent = reading.as_sent(offsets, seen, AVATAR)
     pictures = take.pictures.between(begin, math.inf)
     gaps = reading.gaps(pictures, stalls=seen.stalls)
     sizes = reading.sizes(pictures)
@@ -143,8 +144,10 @@ def beep_figures(seen: Recording, said: Sequence[Utterance], expected: float, be
     latencies = [1000 * (s.begin - t) for s, t in zip(starts, firsts, strict=True) if s is not None]
     return {
         "offset, ms": {**spread(offsets.ms), "unmatched": offsets.unmatched},
-        "sound waits in the viewer's jitter buffer, ms": spread(reading.jitter_buffer(seen, AVATAR, begin)),
+        "sound waits in the viewer's jitter buffer, ms": spread(reading.jitter_buffer(seen, AVATAR, begin)[1]),
+        "offset without that wait, ms": spread(sent.ms),
         "drift of the offset, ms per 10 min": round(10 * reading.drift(offsets.at, offsets.ms), 1),
+        "drift without that wait, ms per 10 min": round(10 * reading.drift(sent.at, sent.ms), 1),
         "squeeze of the first utterance, ms": round(squeezes[0], 1),
         "squeeze of the others, ms": spread([abs(s) for s in squeezes[1:]]),
         "first write -> heard, ms": spread(latencies, 0),

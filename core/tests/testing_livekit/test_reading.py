@@ -56,6 +56,29 @@ def test_drift_is_read_in_milliseconds_a_minute() -> None:
     assert np.isnan(reading.drift(when[:2], when[:2]))
 
 
+def test_what_the_jitter_buffer_holds_can_be_taken_off_an_offset() -> None:
+    sound = sound_of(reading.beeps(10, RATE))
+    take = Take("r", "a", pictures_of({25 * n for n in range(1, 10)}, 250, late=-0.05), sound, 0)
+    about = {"event": "receiver", "identity": "a"}
+    waits = [0, 40, 60, 60, 60, 60, 60]  # ms, in the second that ends then; nothing is told of the last three
+    events = [
+        {
+            **about,
+            "t": START + n,
+            "jitter_buffer_delay": 48 * sum(waits[: n + 1]),
+            "jitter_buffer_emitted_count": RATE * n,
+        }
+        for n in range(len(waits))
+    ]
+    recording = Recording([take], events, np.zeros((0, 2)), 0.0)
+    ends, found = reading.jitter_buffer(recording, "a", START)
+    assert ends.tolist() == [START + n for n in range(1, 7)]
+    assert found == pytest.approx(waits[1:])
+    offsets = reading.as_sent(reading.offsets(take.pictures, sound), recording, "a")
+    assert offsets.ms == pytest.approx([-10.0 if at <= START + 1 else 10.0 for at in offsets.at], abs=1.0)
+    assert len(offsets.ms) == 6
+
+
 def test_gaps_are_counted_and_the_viewers_own_are_not() -> None:
     pictures = pictures_of(set(), 100)
     keep = np.ones(100, bool)

@@ -197,16 +197,30 @@ def sizes(pictures: Pictures) -> dict[tuple[int, int], int]:
     return {(int(w), int(h)): int(n) for (w, h), n in zip(found, counts, strict=True)}
 
 
-def jitter_buffer(recording: Recording, identity: str, begin: float = 0.0) -> NDArray[np.float64]:
+def jitter_buffer(recording: Recording, identity: str, begin: float = 0.0) -> tuple[Times, NDArray[np.float64]]:
     """Milliseconds that sound waited in the receiver's jitter buffer, a figure for each second after ``begin``.
 
-    It is part of every offset and latency, and follows how evenly packets came: a busy machine makes it grow.
+    Returns the ends of these seconds and the figures. The wait is part of every offset and latency, and follows how
+    evenly packets came: a busy machine makes it grow.
     """
     rows = [e for e in recording.events if e["event"] == "receiver" and e["identity"] == identity and e["t"] >= begin]
-    delay = np.array([row["jitter_buffer_delay"] for row in rows])
-    count = np.array([row["jitter_buffer_emitted_count"] for row in rows])
+    when = np.array([row["t"] for row in rows], np.float64)
+    delay = np.array([row["jitter_buffer_delay"] for row in rows], np.float64)
+    count = np.array([row["jitter_buffer_emitted_count"] for row in rows], np.float64)
     emitted = np.diff(count)
-    return np.asarray(1000 * np.diff(delay)[emitted > 0] / emitted[emitted > 0], np.float64)
+    some = emitted > 0
+    return when[1:][some], 1000 * np.diff(delay)[some] / emitted[some]
+
+
+def as_sent(offsets: Offsets, recording: Recording, identity: str) -> Offsets:
+    """The offsets without what the sound waited in the receiver's jitter buffer in the second of each.
+
+    What is left is the sender's, the way's, and what pictures waited. Offsets of a time without figures are left out.
+    """
+    ends, waits = jitter_buffer(recording, identity)
+    second = np.searchsorted(ends, offsets.at)
+    told = second < len(ends)
+    return Offsets(offsets.at[told], offsets.ms[told] + waits[second[told]], offsets.unmatched)
 
 
 def squeezed(recording: Recording, identity: str, begin: float, end: float) -> float:

@@ -166,6 +166,22 @@ def test_reset_forgets_the_sound_keeps_the_pose_and_blends(renderer: ReferenceRe
     assert after[4:] == [0, 0, 0]
 
 
+def test_a_rewind_takes_up_what_was_shown_last(renderer: ReferenceRenderer, avatar: Graphs1Avatar) -> None:
+    ahead, shown = avatar.open(), avatar.open()
+    said = [RenderInput(loud(0.1 + 0.05 * n, n)) for n in range(7)]
+    jaws(renderer, ahead, said)
+    jaws(renderer, shown, said[:4])
+    ahead.rewind(3)
+    assert ahead.base_frame == shown.base_frame
+    for session in (ahead, shown):
+        session.reset()
+    after = jaws(renderer, ahead, [IDLE] * 7)
+    assert after == jaws(renderer, shown, [IDLE] * 7)
+    assert after[0] > 0
+    ahead.rewind(10_000)  # more than there were: to the beginning of what is remembered
+    assert ahead.base_frame == 0
+
+
 def test_new_speech_right_after_a_reset_is_reached(renderer: ReferenceRenderer, avatar: Graphs1Avatar) -> None:
     interrupted, fresh = avatar.open(), avatar.open()
     jaws(renderer, interrupted, [RenderInput(loud(0.5))] * 4)

@@ -286,6 +286,28 @@ async def test_interrupts_at_every_moment(when: str, anyio_backend_name: str) ->
         assert len(out.frames) == pytest.approx((out.times[-1] - out.times[0]) * 25 + 1, abs=3)
 
 
+async def test_an_interrupt_tells_the_renderer_how_many_pictures_were_not_shown(anyio_backend_name: str) -> None:
+    async def say(speech: SpeechWriter) -> None:
+        segment = await speech.open(RATE)
+        await segment.write(noise(30 * FRAME))
+        await segment.wait_started()
+        await anyio.sleep(0.3)
+        await speech.interrupt()
+        await anyio.sleep(0.3)
+
+    session, transport = made(Said(say))
+    avatar = session._loan.avatar
+    assert isinstance(avatar, FakeAvatar)
+    await session.run()
+    (face,) = avatar.sessions
+    assert face.rewound > 0
+    if anyio_backend_name == "trio":  # on a real clock a picture may come too late to be shown, too
+        numbers = [(f.epoch, int(f.video.data[16, 0])) for f in transport.made[0].frames if f.video is not None]
+        last = max(number for epoch, number in numbers if epoch == 0)
+        first = min(number for epoch, number in numbers if epoch == 1)
+        assert face.rewound == first - last - 1
+
+
 async def test_a_segment_left_open_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
     metrics = MemoryMetrics()
 

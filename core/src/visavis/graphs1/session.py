@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -23,6 +24,8 @@ HELD: Final = 1.0
 """Seconds for which a face at rest may keep a region that is merely like the one it should have."""
 RESET_FRAMES: Final = 5
 """Frames in which the face leaves what it held at a reset."""
+REMEMBERED: Final = 64
+"""Pictures of which pose and face are remembered: more than a pipeline draws ahead."""
 
 
 class Graphs1Session(RenderSession):
@@ -45,6 +48,7 @@ class Graphs1Session(RenderSession):
         self._to_rest = max(1, round(TO_REST * fps))
         self._speaking = False
         self._at = 0
+        self._past: deque[tuple[Vector, int]] = deque(maxlen=REMEMBERED)  # face and base frame of each picture
         self._picture: VideoFrame | None = None
         self._kept = False
         self._behaviours: Behaviours | None = None
@@ -152,6 +156,7 @@ class Graphs1Session(RenderSession):
     def _pass(self) -> int:
         """Time passes by one frame; returns the base frame that it left."""
         at, self._at = self._at, (self._at + 1) % len(self.weights.spots)
+        self._past.append((self._face, at))
         self._held += 1
         return at
 
@@ -197,6 +202,13 @@ class Graphs1Session(RenderSession):
             (region,) = self.weights.face.draw([wanted], [self.place])
             self.give_region(region)
         return self.laid(self.weights.face.lay([self._region], [self.place])[0])
+
+    def rewind(self, pictures: int) -> None:
+        """Take up the pose and the face of before the last so many pictures. Blinks and glances go on."""
+        for _ in range(min(pictures, len(self._past))):
+            _, self._at = self._past.pop()
+            self._face = self._past[-1][0] if self._past else self._rest
+            self._picture = None  # it is one of those that nobody has seen
 
     def reset(self) -> None:
         """After an interrupt: forget the sound heard; keep the pose, and leave what the face held."""

@@ -51,6 +51,12 @@ class RenderSession(ABC):
     def reset(self) -> None:
         """After an interrupt: forget the sound heard; keep the pose and blend the face to rest."""
 
+    def rewind(self, pictures: int) -> None:
+        """Before a reset: the last so many pictures were drawn ahead of their time and will not be shown.
+
+        A session that can takes up the pose and the face of the last one that is; others would be seen to jump.
+        """
+
     @abstractmethod
     def close(self) -> None:
         """Let go. May be called twice."""

@@ -30,6 +30,7 @@ class Drawing(Generic[T]):
         self._heard: deque[T | None] = deque()
         self._clear()
         self._reset = False
+        self._unshown = 0  # pictures that were drawn and thrown away at an interrupt
 
     def _clear(self) -> None:
         self._heard = deque([None] * self._avatar.format.look_ahead)
@@ -53,25 +54,39 @@ class Drawing(Generic[T]):
 
     async def idle(self) -> VideoFrame | None:
         """A picture without speech; None if an interrupt came before it was drawn."""
-        return await self._step(RenderInput(None))
+        heard = self._heard
+        frame = await self._step(RenderInput(None))
+        return self._unless_interrupted(heard, frame)
 
     async def _feed(self, ear: NDArray[np.float32], tag: T | None, skip: bool) -> tuple[T, VideoFrame | None] | None:
         self._heard.append(tag)
         due = self._heard.popleft()
         heard = self._heard
         frame = await self._step(RenderInput(ear, draw=due is not None and not skip))
-        if due is None or heard is not self._heard:  # an interrupt came during the step
-            return None
-        return due, frame
+        frame = self._unless_interrupted(heard, frame)
+        return None if due is None or heard is not self._heard else (due, frame)
+
+    def _unless_interrupted(self, heard: deque[T | None], frame: VideoFrame | None) -> VideoFrame | None:
+        """The picture of a step; None, and counted, if an interrupt came meanwhile."""
+        if heard is self._heard:
+            return frame
+        self._unshown += frame is not None
+        return None
 
     async def _step(self, given: RenderInput) -> VideoFrame | None:
         if self._reset:
-            self._reset = False
+            unshown, self._unshown, self._reset = self._unshown, 0, False
+            if unshown:
+                self._session.rewind(unshown)
             self._session.reset()
         return await self._batcher.step(self._avatar, self._session, given)
 
-    def interrupt(self) -> None:
-        """Forget what was heard and what waits to be drawn; before the next step the renderer's session is reset."""
+    def interrupt(self, unshown: int = 0) -> None:
+        """Forget what was heard and what waits to be drawn; before the next step the renderer's session is reset.
+
+        ``unshown`` of the pictures that it has drawn are not shown any more.
+        """
+        self._unshown += unshown
         self._clear()
         self._batcher.drop(self._session)
         self._reset = True

@@ -98,8 +98,10 @@ class Line:
             item.asked = item.drawn = True
         self.unheard.clear()
 
-    def clear(self) -> None:
-        """An interrupt: nothing is on its way any more."""
+    def clear(self) -> int:
+        """An interrupt: nothing is on its way any more. Returns how many pictures were, and will not be shown."""
+        unshown = sum(item.video is not None for item in self.waiting) + (self.idle is not None)
         self.waiting.clear()
         self.unheard.clear()
         self.idle = None
+        return unshown

@@ -297,7 +297,6 @@ class Pipeline:
             self._playhead.interrupt(self._transport.held())
             self.epoch += 1
             self.floor.cut_off()
-            self._line.clear()
             self._rendering.interrupt()
             await self._transport.flush()
             self._spoke = None

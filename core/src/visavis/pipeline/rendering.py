@@ -171,9 +171,9 @@ class Rendering:
         swap.done.set()
 
     def interrupt(self) -> None:
-        """Forget what was heard; the face goes to rest."""
+        """Forget what was heard and what was drawn of it; the face goes to rest."""
         self._epoch += 1
-        self._drawing.interrupt()
+        self._drawing.interrupt(self._line.clear())
 
     def close(self) -> None:
         """Let go of the renderer's session."""

@@ -25,7 +25,12 @@ class FakeRenderSession(RenderSession):
         self.heard = [0.0] * (look_ahead + 1)
         self.drawn = 0
         self.resets = 0
+        self.rewound = 0
         self.closed = False
+
+    def rewind(self, pictures: int) -> None:
+        """Count them."""
+        self.rewound += pictures
 
     def reset(self) -> None:
         """Forget what was heard."""

@@ -7,7 +7,7 @@ some tens of milliseconds after its picture, because a jitter buffer stands in i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
@@ -203,13 +203,18 @@ def jitter_buffer(recording: Recording, identity: str, begin: float = 0.0) -> tu
     Returns the ends of these seconds and the figures. The wait is part of every offset and latency, and follows how
     evenly packets came: a busy machine makes it grow.
     """
-    rows = [e for e in recording.events if e["event"] == "receiver" and e["identity"] == identity and e["t"] >= begin]
+    rows = [row for row in _receiver(recording, identity) if row["t"] >= begin]
     when = np.array([row["t"] for row in rows], np.float64)
     delay = np.array([row["jitter_buffer_delay"] for row in rows], np.float64)
     count = np.array([row["jitter_buffer_emitted_count"] for row in rows], np.float64)
     emitted = np.diff(count)
     some = emitted > 0
     return when[1:][some], 1000 * np.diff(delay)[some] / emitted[some]
+
+
+def _receiver(recording: Recording, identity: str) -> list[Mapping[str, Any]]:
+    """What the viewer noted of its jitter buffer, each second."""
+    return [e for e in recording.events if e["event"] == "receiver" and e["identity"] == identity]
 
 
 def as_sent(offsets: Offsets, recording: Recording, identity: str) -> Offsets:
@@ -228,8 +233,7 @@ def squeezed(recording: Recording, identity: str, begin: float, end: float) -> f
 
     What it took out has arrived: it is missing in what was heard, and was not lost.
     """
-    rows = [e for e in recording.events if e["event"] == "receiver" and e["identity"] == identity]
-    taken = [(row["t"], row["removed_samples_for_acceleration"]) for row in rows]
+    taken = [(row["t"], row["removed_samples_for_acceleration"]) for row in _receiver(recording, identity)]
     before = max((samples for t, samples in taken if t <= begin), default=0)
     after = min((samples for t, samples in taken if t >= end), default=taken[-1][1] if taken else 0)
     return float(after - before) / RATE

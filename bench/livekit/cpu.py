@@ -25,7 +25,7 @@ import psutil
 import visavis
 from measuring import Figures, Room, arguments, run
 from numpy.typing import NDArray
-from subjects import AGENT, AVATAR, MIRA, AvatarServer, Subject, serving
+from subjects import AGENT, AVATAR, LOCAL, MIRA, AvatarServer, Subject, serving
 from visavis.testing.livekit import reading
 from visavis.testing.livekit.sender import Sender, speaking_to
 from visavis.testing.livekit.server import LiveKitServer
@@ -102,11 +102,14 @@ async def our_cost(
     seconds: float,
     *,
     together: bool = False,
+    launcher: str = LOCAL,
 ) -> Figures:
-    """Cores a session and late pictures of ``count`` sessions; of one also when idle."""
+    """Cores a session and late pictures of ``count`` sessions; of one also when idle. Of worker processes also what
+    their parent takes, which hands no media on: requests, figures, log records."""
     rooms = [f"cpu-{secrets.token_hex(4)}" for _ in range(count)]
     async with AsyncExitStack() as stack:
-        server = await stack.enter_async_context(serving(livekit, folder / f"{count}", renderer=MIRA, prefix=PIN))
+        served = serving(livekit, folder / f"{count}", renderer=MIRA, prefix=PIN, launcher=launcher)
+        server = await stack.enter_async_context(served)
         subject = Subject("visavis", server.pid)
         viewer = await stack.enter_async_context(watching(livekit, *rooms))
         senders = [
@@ -122,9 +125,9 @@ async def our_cost(
                 said, until = np.roll(pcm, -number * 3 * rate), time.monotonic() + seconds + 10
                 tasks.start_soon(talk, sender, said, rate, until, 1.0 if together else (number + 1) / count)
             await anyio.sleep(WARM)
-            before, begin = await frames(server, sessions), time.monotonic()
+            before, begin, own = await frames(server, sessions), time.monotonic(), subject.own_cpu()
             talking = await cores(subject, seconds)
-            after, end = await frames(server, sessions), time.monotonic()
+            after, end, own = await frames(server, sessions), time.monotonic(), subject.own_cpu() - own
             tasks.cancel_scope.cancel()
         seen = await viewer.stop()
     due, late = after[0] - before[0], after[1] - before[1]
@@ -139,6 +142,8 @@ async def our_cost(
             if take.identity == AVATAR
         ],
     }
+    if launcher != LOCAL:
+        found["the server itself, cores"] = round(own / (end - begin), 4)
     return found if idle is None else {**found, "idle, cores": round(idle, 3)}
 
 

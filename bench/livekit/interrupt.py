@@ -5,7 +5,8 @@
 Each round: a tone of six seconds is pushed, interrupted after a changing time, and followed by one of 0.8 s that is
 heard out. ``position error`` is what was told less what the subscriber heard of that segment; the following segment's
 position must be exact. A ``playback_started`` between an interruption and the next utterance is spurious. The floor
-cannot be interrupted.
+cannot be interrupted. Sound that has been sent is heard out of the viewer's jitter buffer: the silence without that
+wait is when the sending ended.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def cut_figures(seen: Recording, cuts: list[Cut]) -> Figures:
     """What a viewer says of them."""
     take = seen.of(AVATAR)
     shuts = reading.mouth_shuts(take.pictures)
-    told, silence, lips, errors, following = [], [], [], [], []
+    told, silent, lips, errors, following = [], [], [], [], []
     for cut in cuts:
         finish, after = cut.cut.finish, cut.after.finish
         assert finish is not None
@@ -70,15 +71,19 @@ def cut_figures(seen: Recording, cuts: list[Cut]) -> Figures:
         told.append(1000 * (finish.t - cut.at))
         span = reading.heard(take.sound, cut.cut.first_write, cut.after.first_write)
         if span is not None:
-            silence.append(1000 * (span.end - cut.at))
+            silent.append((cut.at, span.end))
             errors.append(1000 * (finish.position - span.seconds))
         shut = shuts[(shuts > cut.at) & (shuts < cut.after.first_write)]
         if len(shut):
             lips.append(1000 * (shut[-1] - cut.at))
         following.append(1000 * (after.position - AFTER))
+    asked, ends = np.array(silent, np.float64).reshape(-1, 2).T
+    silence = 1000 * (ends - asked)
+    sent = silence - reading.waited(seen, AVATAR, ends)
     return {
         "interrupt -> finish, ms": spread(told),
         "interrupt -> silence at the viewer, ms": spread(silence, 0),
+        "the same without the wait in its jitter buffer, ms": spread(sent[~np.isnan(sent)], 0),
         "interrupt -> lips shut at the viewer, ms": spread(lips, 0),
         "position error, ms": spread(errors),
         "next segment's position error, ms": spread(following, 2),

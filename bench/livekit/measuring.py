@@ -202,7 +202,7 @@ def show(figures: Mapping[str, Any]) -> None:
             print(f"{name:46} {short(value)}")
 
 
-COLUMNS = ("floor", "peer", "visavis")
+COLUMNS = ("floor", "floor-again", "peer", "visavis")
 
 
 def short(value: Any) -> str:

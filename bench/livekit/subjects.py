@@ -45,9 +45,18 @@ class Subject:
     pid: int
 
     def cpu(self) -> float:
-        """Seconds of processor time used so far."""
-        used = psutil.Process(self.pid).cpu_times()
-        return float(used.user + used.system)
+        """Seconds of processor time used so far, by the process and by those that it has started."""
+        process = psutil.Process(self.pid)
+        return _used(process) + sum(_used(child) for child in process.children(recursive=True))
+
+    def own_cpu(self) -> float:
+        """The same, less what those have used that it has started."""
+        return _used(psutil.Process(self.pid))
+
+
+def _used(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 @asynccontextmanager
@@ -188,8 +197,8 @@ async def our_subject(
 def subject(
     name: str, livekit: LiveKitServer, room: str, rate: int, folder: Path, **options: Any
 ) -> Any:  # an async context manager of one of three kinds
-    """The subject of that name: floor, peer or visavis."""
-    if name == "floor":
+    """The subject of that name: floor (also as floor-again, to be judged by the floor), peer or visavis."""
+    if name.startswith("floor"):
         return floor_subject(livekit, room, rate, **options)
     if name == "peer":
         return peer_subject(livekit, room, rate, **options)

@@ -4,13 +4,15 @@
     python bench/livekit/sync.py --rates 8000,16000,44100,48000 --chunk-ms 37 --subjects floor,visavis
     python bench/livekit/sync.py --seconds 600 --subjects floor,visavis      # drift over ten minutes
     python bench/livekit/sync.py --beside                                    # all at once, each in a room of its own
+    python bench/livekit/sync.py --beside --subjects floor,floor-again,visavis --rounds 10   # what can a run tell?
 
 A renderer that flashes takes the place of the face (``visavis.testing.livekit.flash``): it paints the one picture white
 whose own slice of sound holds the beginning of a beep, and hears as far ahead as Mira does. An offset is positive where
 the picture is late; judge it against the floor's of the same run. A squeeze is by how much an utterance was heard
 shorter than it was sent. On a machine that others use too, ``--beside`` gives all subjects the same minute; what the
 receiver's jitter buffer holds is part of each offset, and grows where processes wait for the processor, for one viewer
-more than for another: the offset without it is what the sender and the way have done.
+more than for another: the offset without it is what the sender and the way have done. ``floor-again`` is a second floor
+in a room of its own: by how much it differs from the first is what a run on this machine cannot tell.
 ``--chunk-ms`` is the length of one write: an odd one leaves odd remainders.
 """
 
@@ -22,22 +24,60 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import anyio
-from measuring import Figures, arguments, run, talk_beeps
+from measuring import COLUMNS, Figures, arguments, run, short, spread, talk_beeps
 from visavis.testing.livekit.server import LiveKitServer
+
+MEDIANS = "median offset less the floor's, ms (within 20)"
+SENT = "the same without the jitter buffers' waits, ms"
+RANGE = "95 % of the offsets (within the floor's -45..+15)"
+JUDGED = ("visavis", "floor-again")
 
 
 def judged(figures: Figures) -> Figures:
-    """visavis against the floor of the same run."""
-    ours, floor = figures["visavis"], figures["floor"]
+    """visavis against the floor of the same run; and the floor against itself, which tells what a run can tell."""
+    floor = figures.get("floor")
+    return {
+        f"{name}: {row}": found
+        for name in JUDGED
+        if floor and name in figures
+        for row, found in (_against(figures[name], floor).items())
+    }
+
+
+def _against(ours: Figures, floor: Figures) -> Figures:
     a, b = ours["offset, ms"], floor["offset, ms"]
     low, high = b["p2.5"] - 45, b["p97.5"] + 15
     sent = "offset without that wait, ms"
     return {
-        "median offset less the floor's, ms (within 20)": round(a["median"] - b["median"], 1),
-        "the same without the jitter buffers' waits, ms": round(ours[sent]["median"] - floor[sent]["median"], 1),
-        "95 % of the offsets (within the floor's -45..+15)": f"{a['p2.5']:g}..{a['p97.5']:g} in {low:g}..{high:g}"
+        MEDIANS: round(a["median"] - b["median"], 1),
+        SENT: round(ours[sent]["median"] - floor[sent]["median"], 1),
+        RANGE: f"{a['p2.5']:g}..{a['p97.5']:g} in {low:g}..{high:g}"
         + (" yes" if low <= a["p2.5"] and a["p97.5"] <= high else " NO"),
     }
+
+
+def over_rounds(rounds: list[Figures]) -> Figures:
+    """How often each of the lines was kept, by whom."""
+    found: Figures = {}
+    for name in JUDGED:
+        if f"{name}: {MEDIANS}" not in rounds[0]:
+            continue
+        medians = [each[f"{name}: {MEDIANS}"] for each in rounds]
+        found |= {
+            f"{name}: {MEDIANS}": spread(medians),
+            f"{name}: {SENT}": spread([each[f"{name}: {SENT}"] for each in rounds]),
+            f"{name}: rounds whose median is within 20 ms of the floor's": sum(abs(m) <= 20 for m in medians),
+            f"{name}: rounds whose 95 % are within": sum(each[f"{name}: {RANGE}"].endswith("yes") for each in rounds),
+        }
+    for name in (n for n in COLUMNS if n in rounds[0]):
+        own = [each[name] for each in rounds]
+        found |= {
+            f"{name}: rounds without a gap over 120 ms": sum(not each["gaps over 120 ms"] for each in own),
+            f"{name}: rounds without a later squeeze over 20 ms": sum(
+                each["squeeze of the others, ms"].get("most", 0) <= 20 for each in own
+            ),
+        }
+    return {**found, "rounds": len(rounds)}
 
 
 async def within(limit: anyio.Semaphore, work: Callable[[str], Awaitable[None]], name: str) -> None:
@@ -52,6 +92,7 @@ def main() -> None:
     parser.add_argument("--rates", default="24000")
     parser.add_argument("--chunk-ms", type=float, default=100.0)
     parser.add_argument("--beside", action="store_true", help="all subjects at once")
+    parser.add_argument("--rounds", type=int, default=1, help="measure so many times, and count what was kept")
     asked = parser.parse_args()
     everything: dict[str, Figures] = {}
 
@@ -69,13 +110,19 @@ def main() -> None:
             async with anyio.create_task_group() as tasks:
                 for name in asked.subjects.split(","):
                     tasks.start_soon(within, limit, one, name)
-            if {"floor", "visavis"} <= set(figures):
-                figures |= judged(figures)
-            return figures
+            return {name: figures[name] for name in COLUMNS if name in figures} | judged(figures)
 
-        print(f"--- {rate} Hz, writes of {asked.chunk_ms:g} ms")
-        sys.stdout.flush()
-        everything[str(rate)] = run(measure, None)
+        rounds: list[Figures] = []
+        for _ in range(asked.rounds):
+            print(f"--- {rate} Hz, writes of {asked.chunk_ms:g} ms")
+            sys.stdout.flush()
+            rounds.append(run(measure, None))
+        everything[str(rate)] = rounds[0] if len(rounds) == 1 else {f"round {n}": r for n, r in enumerate(rounds, 1)}
+        if len(rounds) > 1:
+            counted = over_rounds(rounds)
+            print(f"--- {rate} Hz, all rounds")
+            print("\n".join(f"{name:80} {short(value)}" for name, value in counted.items()))
+            everything[str(rate)] |= counted
     if asked.json:
         asked.json.write_text(json.dumps(everything, indent=1) + "\n")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from visavis.graphs1.compose import Compositor, Region, Spot, spots_of
+from visavis.graphs1.compose import Compositor, Region, Spot, blend, spots_of
 from visavis.hvia import Placement
 
 W, H, R = 128, 96, 48
@@ -58,6 +58,16 @@ def test_an_even_shift_blends_by_the_formula() -> None:
     thin = alpha.reshape(R // 2, 2, R // 2, 2).mean(axis=(1, 3))
     half = np.s_[:, 12 : 12 + R // 2, 15 : 15 + R // 2]
     assert np.abs(uv[half] - (uv0[half] + thin * (region.uv - uv0[half]) / 255)).max() <= 1
+
+
+def test_blending_rounds_rightly_for_every_value() -> None:
+    levels = np.arange(256, dtype=np.uint8)
+    under, over = np.meshgrid(levels, levels)
+    for alpha in levels:
+        mixed = np.stack([under, under])
+        blend(mixed, np.stack([over, over]), np.full_like(under, alpha))
+        expected = np.rint(under + alpha * (over.astype(float) - under) / 255)
+        assert (mixed == expected).all(), alpha
 
 
 @pytest.mark.parametrize("affine", [EVEN, TURNED, (1, 0, 31, 0, 1, 25), (1, 0, 80.5, 0, 1, 70.25)])

@@ -132,8 +132,8 @@ class Compositor:
         blend(y[at], picture, alpha)
         thin = _bytes(cv2.resize(alpha, half, interpolation=cv2.INTER_AREA))
         matrix = _moved(spot.chroma, left // 2, top // 2)
-        for plane, colour in zip(uv, region.uv, strict=True):
-            blend(plane[_half(at)], _warped(colour, matrix, half, _SMOOTH), thin)
+        colours = np.stack([_warped(colour, matrix, half, _SMOOTH) for colour in region.uv])
+        blend(uv[:, *_half(at)], colours, thin)
 
     def _shift(self, out: Plane, spot: Spot, shift: tuple[int, int], region: Region) -> None:
         y, uv = self._planes(out)
@@ -152,8 +152,7 @@ class Compositor:
         alpha = region.alpha[of]
         blend(y[at], region.y[of], alpha)
         thin = _bytes(cv2.resize(alpha, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
-        for plane, colour in zip(uv, region.uv, strict=True):
-            blend(plane[_half(at)], colour[_half(of)], thin)
+        blend(uv[:, *_half(at)], region.uv[:, *_half(of)], thin)
 
     def lift(self, base: Plane, spot: Spot) -> tuple[Plane, Plane]:
         """The base frame's own pixels in the region's place: y ``[H, W]``, uv ``[2, H/2, W/2]``."""
@@ -166,10 +165,16 @@ class Compositor:
 
 
 def blend(base: Plane, over: Plane, alpha: Plane) -> None:
-    """``base += alpha * (over - base) / 255`` in place, rounded."""
-    difference = cv2.subtract(over, base, dtype=cv2.CV_16S)
-    difference = cv2.multiply(difference, alpha, difference, 1 / 255, cv2.CV_16S)
-    base[...] = cv2.add(base, difference, dtype=cv2.CV_8U)
+    """``base += alpha * (over - base) / 255`` in place, rounded: ``[H, W]``, or planes ``[N, H, W]`` of one alpha.
+
+    In 16 bits, which hold 255 * 255 and the rounding: x / 255 is ``(x + 128 + (x + 128 >> 8)) >> 8`` for all of these x
+    (Blinn, "Three wrongs make a right", 1995). OpenCV takes three times as long where its operands' types differ.
+    """
+    mixed = np.multiply(over, alpha, dtype=np.uint16)
+    mixed += np.multiply(base, np.uint8(255) - alpha, dtype=np.uint16)
+    mixed += np.uint16(128)
+    mixed += mixed >> np.uint16(8)
+    np.right_shift(mixed, np.uint16(8), out=base, casting="unsafe")
 
 
 def _warped(plane: Plane, matrix: Matrix, size: tuple[int, int], flags: int) -> Plane:

@@ -44,8 +44,14 @@ def video_options(options: LiveKitTransportOptions, video: VideoFormat) -> rtc.T
 
 
 def audio_options(options: LiveKitTransportOptions, audio: AudioFormat) -> rtc.TrackPublishOptions:
-    """Sound all the time: without it (DTX) a receiver squeezes the beginning of the next utterance."""
-    wanted = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE, dtx=False, red=options.audio_redundancy)
+    """Silence is published as well, but costs next to nothing on the line (DTX).
+
+    What a busy minute has put into a receiver's jitter buffer leaves it in such a pause unheard; where packets of
+    silence come all the time, it leaves by squeezing speech (``bench/livekit/sync.py --rounds``).
+    """
+    wanted = rtc.TrackPublishOptions(
+        source=rtc.TrackSource.SOURCE_MICROPHONE, dtx=options.audio_dtx, red=options.audio_redundancy
+    )
     wanted.audio_encoding.max_bitrate = options.audio_bitrate * audio.channels
     return wanted
 

@@ -217,15 +217,21 @@ def _receiver(recording: Recording, identity: str) -> list[Mapping[str, Any]]:
     return [e for e in recording.events if e["event"] == "receiver" and e["identity"] == identity]
 
 
+def waited(recording: Recording, identity: str, at: Times) -> NDArray[np.float64]:
+    """Milliseconds that sound waited in the receiver's jitter buffer in the second of each time; NaN where untold."""
+    ends, waits = jitter_buffer(recording, identity)
+    second = np.searchsorted(ends, at)
+    return np.append(waits, np.nan)[second]
+
+
 def as_sent(offsets: Offsets, recording: Recording, identity: str) -> Offsets:
     """The offsets without what the sound waited in the receiver's jitter buffer in the second of each.
 
     What is left is the sender's, the way's, and what pictures waited. Offsets of a time without figures are left out.
     """
-    ends, waits = jitter_buffer(recording, identity)
-    second = np.searchsorted(ends, offsets.at)
-    told = second < len(ends)
-    return Offsets(offsets.at[told], offsets.ms[told] + waits[second[told]], offsets.unmatched)
+    waits = waited(recording, identity, offsets.at)
+    told = ~np.isnan(waits)
+    return Offsets(offsets.at[told], offsets.ms[told] + waits[told], offsets.unmatched)
 
 
 def squeezed(recording: Recording, identity: str, begin: float, end: float) -> float:

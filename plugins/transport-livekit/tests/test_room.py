@@ -93,6 +93,26 @@ async def test_the_first_picture_is_a_key_frame_that_nobody_has_to_ask_for(
         assert await encoded(track, 2) == (2, 2, SIZE)
 
 
+@pytest.mark.parametrize(("dtx", "least", "most"), [(True, 1, 25), (False, 75, 200)])
+async def test_silence_is_packed_where_it_may_be(
+    livekit_server: LiveKitServer, room_name: str, dtx: bool, least: int, most: int
+) -> None:
+    async with guest_in(livekit_server, room_name), avatar_in(livekit_server, room_name, audio_dtx=dtx) as avatar:
+        await avatar.publish()
+        published = avatar.room.local_participant.track_publications.values()
+        track = next(p.track for p in published if p.kind == rtc.TrackKind.KIND_AUDIO)
+        assert isinstance(track, rtc.LocalAudioTrack)
+
+        async def sent() -> int:
+            rows = [stats.outbound_rtp for stats in await track.get_stats() if stats.HasField("outbound_rtp")]
+            return max((row.sent.packets_sent for row in rows), default=0)
+
+        await avatar.talk(25)
+        before = await sent()
+        await avatar.talk(50)  # two seconds: a hundred packets, or one each 400 ms
+        assert least <= await sent() - before <= most
+
+
 @pytest.mark.parametrize("codec", ["h264", "vp9", "av1"])
 async def test_other_codecs_by_configuration(livekit_server: LiveKitServer, room_name: str, codec: str) -> None:
     async with (

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from measuring import COLUMNS, short
+from measuring import is_subject, short
 
 HERE = Path(__file__).resolve().parent
 
@@ -43,7 +43,7 @@ def commands(scale: float) -> dict[str, list[str]]:
 
 def table(figures: Mapping[str, Any]) -> list[str]:
     """Figures as a table in Markdown."""
-    subjects = [name for name in figures if name in COLUMNS]
+    subjects = [name for name in figures if is_subject(name)]
     lines = []
     if subjects:
         lines += [f"| | {' | '.join(subjects)} |", "|---" * (len(subjects) + 1) + "|"]

@@ -191,7 +191,7 @@ def run(measure: Callable[[LiveKitServer, Path], Awaitable[Figures]], out: Path 
 
 def show(figures: Mapping[str, Any]) -> None:
     """Print figures: a line each, a column for each subject."""
-    subjects = [name for name, value in figures.items() if isinstance(value, Mapping) and name in COLUMNS]
+    subjects = [name for name, value in figures.items() if isinstance(value, Mapping) and is_subject(name)]
     rows = dict.fromkeys(row for name in subjects for row in figures[name])
     if subjects:
         print(f"{'':46}" + "".join(f"{name:>34}" for name in subjects))
@@ -202,7 +202,10 @@ def show(figures: Mapping[str, Any]) -> None:
             print(f"{name:46} {short(value)}")
 
 
-COLUMNS = ("floor", "floor-again", "peer", "visavis")
+def is_subject(name: str) -> bool:
+    """Whether figures of that name are a subject's."""
+    kind, _, variant = name.partition(":")
+    return kind in ("floor", "peer", "visavis") and " " not in variant
 
 
 def short(value: Any) -> str:

@@ -27,7 +27,7 @@ CONFIG = """\
 store: {{use: filesystem, root: {avatars}}}
 source: {{use: datastream}}
 renderer: {renderer}
-transport: {{use: livekit}}
+transport: {{use: livekit{transport}}}
 launcher: {launcher}
 server: {{use: http}}
 limits: {{max_sessions: {most}}}
@@ -129,9 +129,21 @@ async def serving(
     most: int = 100,
     prefix: Sequence[str] = (),
     launcher: str = LOCAL,
+    transport: str = "",
 ) -> AsyncIterator[AvatarServer]:
-    """``visavis serve`` as a user runs it, ready to start sessions; ended by SIGTERM."""
-    config = _prepare(folder, renderer, avatars, most, launcher)
+    """``visavis serve`` as a user runs it, ready to start sessions; ended by SIGTERM. ``transport`` is an option of the
+    transport, as ``name=value``."""
+    (folder / "avatars").mkdir(parents=True, exist_ok=True)
+    config = folder / "visavis.yaml"
+    config.write_text(
+        CONFIG.format(
+            renderer=renderer,
+            most=most,
+            avatars=avatars or folder / "avatars",
+            launcher=launcher,
+            transport=", " + transport.replace("=", ": ") if transport else "",
+        )
+    )
     env = {
         **discoverable(folder / "flash"),
         "LIVEKIT_URL": livekit.url,
@@ -162,15 +174,6 @@ async def serving(
             await process.aclose()
 
 
-def _prepare(folder: Path, renderer: str, avatars: Path | None, most: int, launcher: str) -> Path:
-    """The server's folder and its deployment file."""
-    (folder / "avatars").mkdir(parents=True, exist_ok=True)
-    config = folder / "visavis.yaml"
-    text = CONFIG.format(renderer=renderer, most=most, avatars=avatars or folder / "avatars", launcher=launcher)
-    config.write_text(text)
-    return config
-
-
 async def _until_ready(server: AvatarServer, process: anyio.abc.Process) -> None:
     for _ in range(600):
         if process.returncode is not None:
@@ -186,10 +189,11 @@ async def _until_ready(server: AvatarServer, process: anyio.abc.Process) -> None
 
 @asynccontextmanager
 async def our_subject(
-    livekit: LiveKitServer, room: str, rate: int, *, folder: Path, renderer: str = FLASH, prefix: Sequence[str] = ()
+    livekit: LiveKitServer, room: str, rate: int, *, folder: Path, **options: Any
 ) -> AsyncIterator[Subject]:
-    """visavis: a server with one session. ``rate`` is that of the speech, which it need not know."""
-    async with serving(livekit, folder, renderer=renderer, prefix=prefix) as server:
+    """visavis: a server with one session; ``options`` as ``serving`` takes them. ``rate`` is that of the speech, which
+    it need not know."""
+    async with serving(livekit, folder, **options) as server:
         await server.start(room)
         yield Subject("visavis", server.pid)
 
@@ -197,9 +201,15 @@ async def our_subject(
 def subject(
     name: str, livekit: LiveKitServer, room: str, rate: int, folder: Path, **options: Any
 ) -> Any:  # an async context manager of one of three kinds
-    """The subject of that name: floor (also as floor-again, to be judged by the floor), peer or visavis."""
-    if name.startswith("floor"):
+    """The subject of that name: floor, peer or visavis.
+
+    More may follow a colon: an option of visavis's transport (``visavis:audio_dtx=false``), or anything that tells two
+    of a kind apart (``floor:again``).
+    """
+    kind, _, variant = name.partition(":")
+    if kind == "floor":
         return floor_subject(livekit, room, rate, **options)
-    if name == "peer":
+    if kind == "peer":
         return peer_subject(livekit, room, rate, **options)
-    return our_subject(livekit, room, rate, folder=folder / f"serve-{os.urandom(3).hex()}", **options)
+    served = folder / f"serve-{os.urandom(3).hex()}"
+    return our_subject(livekit, room, rate, folder=served, transport=variant, **options)

@@ -4,14 +4,15 @@
     python bench/livekit/sync.py --rates 8000,16000,44100,48000 --chunk-ms 37 --subjects floor,visavis
     python bench/livekit/sync.py --seconds 600 --subjects floor,visavis      # drift over ten minutes
     python bench/livekit/sync.py --beside                                    # all at once, each in a room of its own
-    python bench/livekit/sync.py --beside --subjects floor,floor-again,visavis --rounds 10   # what can a run tell?
+    python bench/livekit/sync.py --beside --subjects floor,floor:again,visavis --rounds 10   # what can a run tell?
+    python bench/livekit/sync.py --beside --subjects floor,visavis,visavis:audio_dtx=false --rounds 10   # an option
 
 A renderer that flashes takes the place of the face (``visavis.testing.livekit.flash``): it paints the one picture white
 whose own slice of sound holds the beginning of a beep, and hears as far ahead as Mira does. An offset is positive where
 the picture is late; judge it against the floor's of the same run. A squeeze is by how much an utterance was heard
 shorter than it was sent. On a machine that others use too, ``--beside`` gives all subjects the same minute; what the
 receiver's jitter buffer holds is part of each offset, and grows where processes wait for the processor, for one viewer
-more than for another: the offset without it is what the sender and the way have done. ``floor-again`` is a second floor
+more than for another: the offset without it is what the sender and the way have done. ``floor:again`` is a second floor
 in a room of its own: by how much it differs from the first is what a run on this machine cannot tell.
 ``--chunk-ms`` is the length of one write: an odd one leaves odd remainders.
 """
@@ -24,24 +25,27 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import anyio
-from measuring import COLUMNS, Figures, arguments, run, short, spread, talk_beeps
+from measuring import Figures, arguments, is_subject, run, short, spread, talk_beeps
 from visavis.testing.livekit.server import LiveKitServer
 
 MEDIANS = "median offset less the floor's, ms (within 20)"
 SENT = "the same without the jitter buffers' waits, ms"
+WAIT = "sound waits in the viewer's jitter buffer, ms"
 RANGE = "95 % of the offsets (within the floor's -45..+15)"
-JUDGED = ("visavis", "floor-again")
 
 
 def judged(figures: Figures) -> Figures:
-    """visavis against the floor of the same run; and the floor against itself, which tells what a run can tell."""
-    floor = figures.get("floor")
+    """Each subject against the floor of the same run; a second floor, too: it tells what a run can tell."""
     return {
-        f"{name}: {row}": found
-        for name in JUDGED
-        if floor and name in figures
-        for row, found in (_against(figures[name], floor).items())
+        f"{name}, {row}": found
+        for name in figures
+        if _is_judged(name) and "floor" in figures
+        for row, found in _against(figures[name], figures["floor"]).items()
     }
+
+
+def _is_judged(name: str) -> bool:
+    return is_subject(name) and name not in ("floor", "peer")
 
 
 def _against(ours: Figures, floor: Figures) -> Figures:
@@ -59,23 +63,23 @@ def _against(ours: Figures, floor: Figures) -> Figures:
 def over_rounds(rounds: list[Figures]) -> Figures:
     """How often each of the lines was kept, by whom."""
     found: Figures = {}
-    for name in JUDGED:
-        if f"{name}: {MEDIANS}" not in rounds[0]:
-            continue
-        medians = [each[f"{name}: {MEDIANS}"] for each in rounds]
-        found |= {
-            f"{name}: {MEDIANS}": spread(medians),
-            f"{name}: {SENT}": spread([each[f"{name}: {SENT}"] for each in rounds]),
-            f"{name}: rounds whose median is within 20 ms of the floor's": sum(abs(m) <= 20 for m in medians),
-            f"{name}: rounds whose 95 % are within": sum(each[f"{name}: {RANGE}"].endswith("yes") for each in rounds),
-        }
-    for name in (n for n in COLUMNS if n in rounds[0]):
+    for name in filter(is_subject, rounds[0]):
         own = [each[name] for each in rounds]
+        squeezes = [each["squeeze of the others, ms"] for each in own]
         found |= {
-            f"{name}: rounds without a gap over 120 ms": sum(not each["gaps over 120 ms"] for each in own),
-            f"{name}: rounds without a later squeeze over 20 ms": sum(
-                each["squeeze of the others, ms"].get("most", 0) <= 20 for each in own
-            ),
+            f"{name}, wait in the jitter buffer, ms": spread([each[WAIT]["median"] for each in own]),
+            f"{name}, squeeze of the later utterances, ms": spread([s["median"] for s in squeezes if s["n"]]),
+            f"{name}, rounds without a later squeeze over 20 ms": sum(s.get("most", 0) <= 20 for s in squeezes),
+            f"{name}, rounds without a gap over 120 ms": sum(not each["gaps over 120 ms"] for each in own),
+        }
+        if not _is_judged(name) or f"{name}, {MEDIANS}" not in rounds[0]:
+            continue
+        medians = [each[f"{name}, {MEDIANS}"] for each in rounds]
+        found |= {
+            f"{name}, {MEDIANS}": spread(medians),
+            f"{name}, {SENT}": spread([each[f"{name}, {SENT}"] for each in rounds]),
+            f"{name}, rounds whose median is within 20 ms of the floor's": sum(abs(m) <= 20 for m in medians),
+            f"{name}, rounds whose 95 % are within": sum(each[f"{name}, {RANGE}"].endswith("yes") for each in rounds),
         }
     return {**found, "rounds": len(rounds)}
 
@@ -94,6 +98,7 @@ def main() -> None:
     parser.add_argument("--beside", action="store_true", help="all subjects at once")
     parser.add_argument("--rounds", type=int, default=1, help="measure so many times, and count what was kept")
     asked = parser.parse_args()
+    names = asked.subjects.split(",")
     everything: dict[str, Figures] = {}
 
     for rate in map(int, asked.rates.split(",")):
@@ -108,9 +113,10 @@ def main() -> None:
 
             limit = anyio.Semaphore(3 if asked.beside else 1)
             async with anyio.create_task_group() as tasks:
-                for name in asked.subjects.split(","):
+                for name in names:
                     tasks.start_soon(within, limit, one, name)
-            return {name: figures[name] for name in COLUMNS if name in figures} | judged(figures)
+            figures = {name: figures[name] for name in names}
+            return figures | judged(figures)
 
         rounds: list[Figures] = []
         for _ in range(asked.rounds):

@@ -69,7 +69,7 @@ def over_rounds(rounds: list[Figures]) -> Figures:
         found |= {
             f"{name}, wait in the jitter buffer, ms": spread([each[WAIT]["median"] for each in own]),
             f"{name}, squeeze of the later utterances, ms": spread([s["median"] for s in squeezes if s["n"]]),
-            f"{name}, rounds without a later squeeze over 20 ms": sum(s.get("most", 0) <= 20 for s in squeezes),
+            f"{name}, rounds without a later squeeze over 20 ms": sum(s["n"] > 0 and s["most"] <= 20 for s in squeezes),
             f"{name}, rounds without a gap over 120 ms": sum(not each["gaps over 120 ms"] for each in own),
         }
         if not _is_judged(name) or f"{name}, {MEDIANS}" not in rounds[0]:

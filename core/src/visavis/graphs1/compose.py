@@ -168,7 +168,7 @@ def blend(base: Plane, over: Plane, alpha: Plane) -> None:
     """``base += alpha * (over - base) / 255`` in place, rounded: ``[H, W]``, or planes ``[N, H, W]`` of one alpha.
 
     In 16 bits, which hold 255 * 255 and the rounding: x / 255 is ``(x + 128 + (x + 128 >> 8)) >> 8`` for all of these x
-    (Blinn, "Three wrongs make a right", 1995). OpenCV takes three times as long where its operands' types differ.
+    (Blinn, "Three wrongs make a right", 1995). OpenCV takes more than twice as long where its operands' types differ.
     """
     mixed = np.multiply(over, alpha, dtype=np.uint16)
     mixed += np.multiply(base, np.uint8(255) - alpha, dtype=np.uint16)

@@ -9,8 +9,8 @@ import os
 import secrets
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ from visavis_transport_livekit import native_log
 Figures = dict[str, Any]
 SETTLE = 2.0
 """Seconds after the first picture before anything is said: the receiver's buffers have found their size."""
+SENT = 1.0
+"""Seconds after an utterance was written in which it may still be under way to those in the room."""
 
 
 @dataclass
@@ -63,7 +65,7 @@ class Room:
 
     def __init__(self, name: str, livekit: LiveKitServer, folder: Path, *, rate: int = 24_000, **options: Any) -> None:
         self._make: Callable[[str], Any] = lambda room: subject(name, livekit, room, rate, folder, **options)
-        self._livekit = livekit
+        self._name, self._livekit = name, livekit
 
     async def __aenter__(self) -> Talk:
         async with AsyncExitStack() as stack:
@@ -76,13 +78,45 @@ class Room:
                 await anyio.sleep(1)
                 await talk.silent(await sender.say(reading.steady(0.5, 24_000, level=0.01), 24_000))
             await sender.avatar_seen()
-            await viewer.until("picture", of=AVATAR)
+            try:
+                await viewer.until("picture", of=AVATAR)
+            except Exception as error:
+                error.add_note(f"of {self._name}, in room {room}")
+                raise
             await anyio.sleep(SETTLE)
             self._stack = stack.pop_all()
         return talk
 
     async def __aexit__(self, *exception: Any) -> None:
         await self._stack.__aexit__(*exception)
+
+
+class Turns:
+    """Talks beside each other: none begins before all are ready, and none is sent speech while another is.
+
+    Ten seconds of speech that are sent at once keep every process of their room busy for most of a second, viewers too
+    (the SDK sends a stream's pieces to all of a room): whoever was always the last to be sent something would always be
+    heard through the others' rush.
+    """
+
+    def __init__(self, talks: int) -> None:
+        self._missing = talks
+        self._ready = anyio.Event()
+        self._sending = anyio.Lock()
+
+    async def ready(self) -> None:
+        """Wait until all talks are."""
+        self._missing -= 1
+        if self._missing <= 0:
+            self._ready.set()
+        await self._ready.wait()
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Speech may be sent within; nobody else's is under way then."""
+        async with self._sending:
+            yield
+            await anyio.sleep(SENT)
 
 
 def spread(values: Sequence[float] | Times, digits: int = 1) -> Figures:
@@ -108,17 +142,33 @@ def lengths(take: Take, said: Sequence[Utterance], expected: float) -> list[floa
 
 
 async def talk_beeps(
-    name: str, livekit: LiveKitServer, folder: Path, *, seconds: float, rate: int = 24_000, chunk_ms: float = 100.0
+    name: str,
+    livekit: LiveKitServer,
+    folder: Path,
+    *,
+    seconds: float,
+    rate: int = 24_000,
+    chunk_ms: float = 100.0,
+    pace: float = math.inf,
+    turns: Turns | None = None,
 ) -> Figures:
-    """Flash and beep for so long: offset, drift, squeeze, gaps, sizes, latency, processor time."""
+    """Flash and beep for so long: offset, drift, squeeze, gaps, sizes, latency, processor time.
+
+    ``pace``: at how many times its own pace each utterance is sent. Talks that are measured beside each other share
+    their ``turns``.
+    """
     each = 10.0
+    turns = turns or Turns(1)
     said: list[Utterance] = []
     async with Room(name, livekit, folder, rate=rate) as talk:
+        await turns.ready()
         begin = time.monotonic()
         psutil.cpu_percent()
         talk.note_cpu()
         while time.monotonic() - begin < seconds:
-            said.append(await talk.sender.say(reading.beeps(each, rate), rate, chunk_ms=chunk_ms))
+            async with turns.turn():
+                beeps = reading.beeps(each, rate)
+                said.append(await talk.sender.say(beeps, rate, chunk_ms=chunk_ms, pace=pace))
             await talk.silent(said[-1])
         talk.note_cpu()
         cores, busy = talk.cores(), psutil.cpu_percent()

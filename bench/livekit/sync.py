@@ -1,6 +1,6 @@
 """Do lips and voice stay together? Flash and beep through the whole path, read at a subscriber.
 
-    python bench/livekit/sync.py [--seconds 60] [--rates 24000] [--chunk-ms 100] [--subjects floor,peer,visavis]
+    python bench/livekit/sync.py [--seconds 60] [--rates 24000] [--chunk-ms 100] [--pace 4] [--subjects floor,visavis]
     python bench/livekit/sync.py --rates 8000,16000,44100,48000 --chunk-ms 37 --subjects floor,visavis
     python bench/livekit/sync.py --seconds 600 --subjects floor,visavis      # drift over ten minutes
     python bench/livekit/sync.py --beside                                    # all at once, each in a room of its own
@@ -15,6 +15,11 @@ receiver's jitter buffer holds is part of each offset, and grows where processes
 more than for another: the offset without it is what the sender and the way have done. ``floor:again`` is a second floor
 in a room of its own: by how much it differs from the first is what a run on this machine cannot tell.
 ``--chunk-ms`` is the length of one write: an odd one leaves odd remainders.
+
+``--pace`` is at how many times its own pace speech is sent. The default, 4, is a voice that speaks as it is made.
+``--pace inf`` sends ten seconds at once, which keeps every process of the room busy for most of a second, viewers too
+(the SDK sends a stream's pieces to all of a room): on two cores their jitter buffers then tell more of that second than
+of who speaks.
 """
 
 from __future__ import annotations
@@ -25,7 +30,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import anyio
-from measuring import Figures, arguments, is_subject, run, short, spread, talk_beeps
+from measuring import Figures, Turns, arguments, is_subject, run, short, spread, talk_beeps
 from visavis.testing.livekit.server import LiveKitServer
 
 MEDIANS = "median offset less the floor's, ms (within 20)"
@@ -95,6 +100,7 @@ def main() -> None:
     parser = arguments(__doc__, seconds=60)
     parser.add_argument("--rates", default="24000")
     parser.add_argument("--chunk-ms", type=float, default=100.0)
+    parser.add_argument("--pace", type=float, default=4.0, help="send speech at so many times its own pace (default 4)")
     parser.add_argument("--beside", action="store_true", help="all subjects at once")
     parser.add_argument("--rounds", type=int, default=1, help="measure so many times, and count what was kept")
     asked = parser.parse_args()
@@ -105,13 +111,21 @@ def main() -> None:
 
         async def measure(livekit: LiveKitServer, folder: Path, rate: int = rate) -> Figures:
             figures: Figures = {}
+            together = len(names) if asked.beside else 1
+            turns, limit = Turns(together), anyio.Semaphore(together)
 
             async def one(name: str) -> None:
                 figures[name] = await talk_beeps(
-                    name, livekit, folder, seconds=asked.seconds, rate=rate, chunk_ms=asked.chunk_ms
+                    name,
+                    livekit,
+                    folder,
+                    seconds=asked.seconds,
+                    rate=rate,
+                    chunk_ms=asked.chunk_ms,
+                    pace=asked.pace,
+                    turns=turns,
                 )
 
-            limit = anyio.Semaphore(3 if asked.beside else 1)
             async with anyio.create_task_group() as tasks:
                 for name in names:
                     tasks.start_soon(within, limit, one, name)

@@ -24,6 +24,9 @@ log = logging.getLogger("visavis.transport.livekit")
 
 CLOSING_SECONDS: Final = 6.0
 """How long taking the tracks back and leaving may take, whatever the server does."""
+AFTER_SOUND: Final = 0.010
+"""Seconds by which a picture follows its first sample: sound is taken once 10 ms of it have passed, and two such pieces
+make a packet. Without this, pictures were early at a viewer, beside the plain SDK's (``bench/livekit/sync.py``)."""
 
 
 class LiveKitTransport(Transport):
@@ -121,7 +124,7 @@ class LiveKitTransportSession(TransportSession):
         if self._voice is None or self._picture is None:
             return
         self._last = self._loop.time()
-        due = await self._voice.push(frame.audio)
+        due = await self._voice.push(frame.audio) + AFTER_SOUND
         if frame.video is not None:
             self._picture.show(frame.video, due)
         else:
@@ -134,7 +137,7 @@ class LiveKitTransportSession(TransportSession):
     async def flush(self) -> None:
         """Throw away the sound and the pictures that wait."""
         if self._voice is not None and self._picture is not None and self._video is not None:
-            self._picture.flush(self._voice.lead)
+            self._picture.flush(self._voice.lead + AFTER_SOUND)
             self._voice.flush(self._last + float(1 / self._video.fps))
 
     async def drain(self) -> None:

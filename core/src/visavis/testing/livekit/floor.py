@@ -131,6 +131,9 @@ class Floor:
             await self._audio.capture_frame(rtc.AudioFrame(bytes(2 * few), options.rate, 1, few))
         while True:
             await asyncio.sleep(max(0.0, begin + number / options.fps - time.monotonic()))
+            late = time.monotonic() - begin - number / options.fps
+            if late > lead:  # the sound has had a hole: made up for, it would wait behind its pictures from now on
+                begin += late
             sound, driver = self._slice(size)
             await self._audio.capture_frame(rtc.AudioFrame(sound.tobytes(), options.rate, 1, size))
             picture = pictures.next(driver)

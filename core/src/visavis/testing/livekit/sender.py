@@ -17,6 +17,7 @@ all that came, so that a test can count. All times are ``time.monotonic``. Runs 
 from __future__ import annotations
 
 import json
+import math
 import secrets
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -177,17 +178,17 @@ class Sender:
         rate: int,
         *,
         chunk_ms: float | None = 100.0,
-        realtime: bool = False,
+        pace: float = math.inf,
         attributes: Mapping[str, str] | None = None,
     ) -> Utterance:
-        """Send one whole segment, ``[n]`` or ``[n, channels]``, faster than real time unless ``realtime``."""
+        """Send one whole segment, ``[n]`` or ``[n, channels]``: at once, or at so many times the pace of its sound."""
         channels = pcm.shape[1] if pcm.ndim == 2 else 1
         utterance = await self.open(rate, channels, attributes=attributes)
         step = max(1, round((chunk_ms or 1e9) / 1000 * rate))
         begin = anyio.current_time()
         for at in range(0, len(pcm), step):
-            if realtime:
-                await anyio.sleep_until(begin + at / rate)
+            if pace < math.inf:
+                await anyio.sleep_until(begin + at / rate / pace)
             await utterance.write(pcm[at : at + step])
         await utterance.close()
         return utterance

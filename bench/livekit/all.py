@@ -29,9 +29,9 @@ def commands(scale: float) -> dict[str, list[str]]:
 
     count = str(max(3, round(20 * scale)))
     return {
-        "sync": ["sync.py", "--seconds", of(60)],
+        "sync": ["sync.py", "--beside", "--seconds", of(60)],
         "rates": [
-            *("sync.py", "--seconds", of(30), "--rates", "8000,16000,44100,48000"),
+            *("sync.py", "--beside", "--seconds", of(30), "--rates", "8000,16000,44100,48000"),
             *("--chunk-ms", "37.3", "--subjects", "floor,visavis"),
         ],
         "latency": ["latency.py", "--utterances", count],

@@ -1,12 +1,13 @@
 """What a talking avatar costs: Mira, one to four sessions in one server on one core; the floor beside.
 
-    python bench/livekit/cpu.py [--seconds 60] [--sessions 1,2,3,4] [--together] [--json FILE]
+    python bench/livekit/cpu.py [--seconds 60] [--sessions 1,2,3,4] [--pace 4] [--together]
 
 The server (and the floor) run on core 0 alone, livekit-server, viewers and clients on the others. Every session is
-spoken to without a pause: half a minute at a time, which arrives as fast as the line takes it (that takes seconds and
-a good part of the core), so each session's next half minute comes at another time. ``--together`` sends all at the same
-time. A picture is late that was not ready at the presenter's deadline, so that it was dropped or
-the last one repeated; the share is over all sessions of the run. The floor publishes Mira's own pictures, drawn before.
+spoken to without a pause: half a minute at a time, at a pace as ``sync.py`` tells (``--pace inf``: as fast as the line
+takes it, which takes seconds and a good part of the core). Each session's next half minute comes at another time;
+``--together`` sends all at the same time. A picture is late that was not ready at the presenter's deadline, so that it
+was dropped or the last one repeated; the share is over all sessions of the run. The floor publishes Mira's own
+pictures, drawn before.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import anyio
 import numpy as np
 import psutil
 import visavis
-from measuring import Figures, Room, arguments, run
+from measuring import PACE, Figures, Room, arguments, paced, run
 from numpy.typing import NDArray
 from subjects import AGENT, AVATAR, LOCAL, MIRA, AvatarServer, Subject, serving
 from visavis.testing.livekit import reading
@@ -54,23 +55,27 @@ async def ready_pictures(folder: Path, pcm: NDArray[np.int16], rate: int) -> Pat
     return path
 
 
-async def talk(sender: Sender, pcm: NDArray[np.int16], rate: int, until: float, first: float = 1.0) -> None:
+async def talk(
+    sender: Sender, pcm: NDArray[np.int16], rate: int, until: float, pace: float, first: float = 1.0
+) -> None:
     """Speak without a pause: the next utterance is sent before the last has ended; of the first only that share."""
-    said = await sender.say(pcm[: round(first * len(pcm))], rate, realtime=False)
-    while time.monotonic() < until:
-        await anyio.sleep(max(0.0, said.seconds - 2.0))
-        said = await sender.say(pcm, rate, realtime=False)
+    said, part = time.monotonic(), pcm[: round(first * len(pcm))]
+    while said < until:
+        await sender.say(part, rate, pace=pace)
+        said += len(part) / rate
+        await anyio.sleep(max(0.0, said - 2.0 - time.monotonic()))
+        part = pcm
 
 
 async def floor_cost(
-    livekit: LiveKitServer, folder: Path, pcm: NDArray[np.int16], rate: int, seconds: float
+    livekit: LiveKitServer, folder: Path, pcm: NDArray[np.int16], rate: int, seconds: float, pace: float
 ) -> Figures:
     """Cores of the floor, talking and idle."""
     ready = await ready_pictures(folder, pcm, rate)
     async with Room("floor", livekit, folder, rate=rate, ready=ready, prefix=PIN) as room:
         idle = await cores(room.subject, min(10.0, seconds))
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(talk, room.sender, pcm, rate, time.monotonic() + seconds + 3)
+            tasks.start_soon(talk, room.sender, pcm, rate, time.monotonic() + seconds + 3, pace)
             await anyio.sleep(WARM)
             talking = await cores(room.subject, seconds)
             tasks.cancel_scope.cancel()
@@ -101,6 +106,7 @@ async def our_cost(
     count: int,
     seconds: float,
     *,
+    pace: float = PACE,
     together: bool = False,
     launcher: str = LOCAL,
 ) -> Figures:
@@ -123,7 +129,7 @@ async def our_cost(
         async with anyio.create_task_group() as tasks:
             for number, sender in enumerate(senders):
                 said, until = np.roll(pcm, -number * 3 * rate), time.monotonic() + seconds + 10
-                tasks.start_soon(talk, sender, said, rate, until, 1.0 if together else (number + 1) / count)
+                tasks.start_soon(talk, sender, said, rate, until, pace, 1.0 if together else (number + 1) / count)
             await anyio.sleep(WARM)
             before, begin, own = await frames(server, sessions), time.monotonic(), subject.own_cpu()
             talking = await cores(subject, seconds)
@@ -158,17 +164,20 @@ def main() -> None:
     """Measure and print."""
     parser = arguments(__doc__, seconds=60, subjects="")
     parser.add_argument("--sessions", default="1,2,3,4")
+    paced(parser)
     parser.add_argument("--together", action="store_true", help="all sessions' speech arrives at the same time")
     asked = parser.parse_args()
     apart()
 
     async def measure(livekit: LiveKitServer, folder: Path) -> Figures:
         pcm, rate = recording()
-        floor = await floor_cost(livekit, folder, pcm, rate, min(30.0, asked.seconds))
+        floor = await floor_cost(livekit, folder, pcm, rate, min(30.0, asked.seconds), asked.pace)
         figures: Figures = {"floor, one session on core 0": floor}
         base: dict[str, Any] = floor
         for count in map(int, asked.sessions.split(",")):
-            ours = await our_cost(livekit, folder, pcm, rate, count, asked.seconds, together=asked.together)
+            ours = await our_cost(
+                livekit, folder, pcm, rate, count, asked.seconds, pace=asked.pace, together=asked.together
+            )
             ours["ratio to the floor"] = round(ours["cores a session"] / base["talking, cores a session"], 2)
             if "idle, cores" in ours:
                 ours["idle, ratio to the floor"] = round(ours["idle, cores"] / base["idle, cores"], 2)

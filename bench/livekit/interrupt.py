@@ -1,12 +1,12 @@
 """What an interruption does: how soon the client is told, sound and lips end, and how true the position is.
 
-    python bench/livekit/interrupt.py [--interruptions 20] [--subjects peer,visavis]
+    python bench/livekit/interrupt.py [--interruptions 20] [--pace 4] [--subjects peer,visavis]
 
-Each round: a tone of six seconds is pushed, interrupted after a changing time, and followed by one of 0.8 s that is
-heard out. ``position error`` is what was told less what the subscriber heard of that segment; the following segment's
-position must be exact. A ``playback_started`` between an interruption and the next utterance is spurious. The floor
-cannot be interrupted. Sound that has been sent is heard out of the viewer's jitter buffer: the silence without that
-wait is when the sending ended.
+Each round: a tone of six seconds is pushed (at a pace, as ``sync.py`` tells), interrupted after a changing time, and
+followed by one of 0.8 s that is heard out. ``position error`` is what was told less what the subscriber heard of that
+segment; the following segment's position must be exact. A ``playback_started`` between an interruption and the next
+utterance is spurious. The floor cannot be interrupted. Sound that has been sent is heard out of the viewer's jitter
+buffer: the silence without that wait is when the sending ended.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import anyio
 import numpy as np
-from measuring import Figures, Room, Talk, arguments, run, spread
+from measuring import Figures, Room, Talk, arguments, paced, run, spread
 from subjects import AVATAR
 from visavis.testing.livekit import reading
 from visavis.testing.livekit.recording import Recording
@@ -38,12 +38,12 @@ class Cut:
     spurious: int
 
 
-async def rounds(talk: Talk, count: int) -> list[Cut]:
-    """So many interruptions."""
+async def rounds(talk: Talk, count: int, pace: float) -> list[Cut]:
+    """So many interruptions of speech that is sent at that pace."""
     waits = np.random.default_rng(7).uniform(0.6, 2.5, count)
     found = []
     for wait in waits:
-        cut = await talk.sender.say(reading.steady(6.0, RATE), RATE)
+        cut = await talk.sender.say(reading.steady(6.0, RATE), RATE, pace=pace)
         await talk.viewer.until("sound", of=AVATAR, after=cut.first_write)
         await anyio.sleep(float(wait))
         at = time.monotonic()
@@ -97,13 +97,14 @@ def main() -> None:
     """Measure and print."""
     parser = arguments(__doc__, seconds=0, subjects="peer,visavis")
     parser.add_argument("--interruptions", type=int, default=20)
+    paced(parser)
     asked = parser.parse_args()
 
     async def measure(livekit: LiveKitServer, folder: Path) -> Figures:
         figures: Figures = {}
         for name in asked.subjects.split(","):
             async with Room(name, livekit, folder) as talk:
-                cuts = await rounds(talk, asked.interruptions)
+                cuts = await rounds(talk, asked.interruptions, asked.pace)
                 seen = await talk.viewer.stop()
             figures[name] = cut_figures(seen, cuts)
         return figures

@@ -1,6 +1,6 @@
 """What worker processes cost: talking sessions on one core under the launcher `local` and under `process`, one worker.
 
-    python bench/livekit/launchers.py [--seconds 20] [--sessions 2] [--json FILE]
+    python bench/livekit/launchers.py [--seconds 20] [--sessions 2] [--pace 4]
 
 As in cpu.py: the server and what it starts run on core 0 alone, and processor time is that of all of them. "the server
 itself" is what the parent of the worker spends.
@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cpu import apart, our_cost, recording
-from measuring import Figures, arguments, run
+from measuring import Figures, arguments, paced, run
 from subjects import LOCAL
 from visavis.testing.livekit.server import LiveKitServer
 
@@ -22,13 +22,16 @@ def main() -> None:
     """Measure and print."""
     parser = arguments(__doc__, seconds=20, subjects="")
     parser.add_argument("--sessions", type=int, default=2)
+    paced(parser)
     asked = parser.parse_args()
     apart()
 
     async def measure(livekit: LiveKitServer, folder: Path) -> Figures:
         pcm, rate = recording()
         figures = {
-            name: await our_cost(livekit, folder / name, pcm, rate, asked.sessions, asked.seconds, launcher=launcher)
+            name: await our_cost(
+                livekit, folder / name, pcm, rate, asked.sessions, asked.seconds, pace=asked.pace, launcher=launcher
+            )
             for name, launcher in LAUNCHERS.items()
         }
         ours = figures["process"]

@@ -29,6 +29,8 @@ from visavis_transport_livekit import native_log
 Figures = dict[str, Any]
 SETTLE = 2.0
 """Seconds after the first picture before anything is said: the receiver's buffers have found their size."""
+PACE = 4.0
+"""At how many times its own pace speech is sent: about that of a voice that speaks as it is made."""
 SENT = 1.0
 """Seconds after an utterance was written in which it may still be under way to those in the room."""
 
@@ -149,7 +151,7 @@ async def talk_beeps(
     seconds: float,
     rate: int = 24_000,
     chunk_ms: float = 100.0,
-    pace: float = math.inf,
+    pace: float = PACE,
     turns: Turns | None = None,
 ) -> Figures:
     """Flash and beep for so long: offset, drift, squeeze, gaps, sizes, latency, processor time.
@@ -220,6 +222,12 @@ def arguments(about: str | None, *, seconds: float, subjects: str = "floor,peer,
     if subjects:
         parser.add_argument("--subjects", default=subjects, help=f"which are measured (default {subjects})")
     return parser
+
+
+def paced(parser: argparse.ArgumentParser) -> None:
+    """The option at which pace speech is sent."""
+    about = f"send speech at so many times its own pace (default {PACE:g}; inf: all at once)"
+    parser.add_argument("--pace", type=float, default=PACE, help=about)
 
 
 def run(measure: Callable[[LiveKitServer, Path], Awaitable[Figures]], out: Path | None) -> Figures:

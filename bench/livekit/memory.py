@@ -9,6 +9,7 @@ would add stands beside. The floor is the plain SDK with one session.
 
 from __future__ import annotations
 
+import math
 import time
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -68,7 +69,7 @@ async def join(
     sender = await stack.enter_async_context(speaking_to(livekit, room, AVATAR, identity=AGENT))
     await server.start(room, avatar=avatar)
     await sender.avatar_seen()
-    await sender.say(pcm, rate, realtime=False)
+    await sender.say(pcm, rate)
     await anyio.sleep(seconds)
 
 
@@ -82,7 +83,7 @@ def main() -> None:
         pcm, rate = recording()
         async with Room("floor", livekit, folder, rate=rate) as floor:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(talk, floor.sender, pcm, rate, time.monotonic() + asked.seconds)
+                tasks.start_soon(talk, floor.sender, pcm, rate, time.monotonic() + asked.seconds, math.inf)
                 await anyio.sleep(asked.seconds)
                 base, _ = private_megabytes(floor.subject.pid)
                 tasks.cancel_scope.cancel()

@@ -30,7 +30,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import anyio
-from measuring import Figures, Turns, arguments, is_subject, run, short, spread, talk_beeps
+from measuring import Figures, Turns, arguments, is_subject, paced, run, short, spread, talk_beeps
 from visavis.testing.livekit.server import LiveKitServer
 
 MEDIANS = "median offset less the floor's, ms (within 20)"
@@ -100,7 +100,7 @@ def main() -> None:
     parser = arguments(__doc__, seconds=60)
     parser.add_argument("--rates", default="24000")
     parser.add_argument("--chunk-ms", type=float, default=100.0)
-    parser.add_argument("--pace", type=float, default=4.0, help="send speech at so many times its own pace (default 4)")
+    paced(parser)
     parser.add_argument("--beside", action="store_true", help="all subjects at once")
     parser.add_argument("--rounds", type=int, default=1, help="measure so many times, and count what was kept")
     asked = parser.parse_args()

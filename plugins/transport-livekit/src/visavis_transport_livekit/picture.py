@@ -1,4 +1,4 @@
-"""The pictures' way out: each goes to the encoder when the first sample of its sound does."""
+"""The pictures' way out: each goes to the encoder at its time, when its sound leaves."""
 
 from __future__ import annotations
 

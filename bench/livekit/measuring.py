@@ -30,7 +30,7 @@ Figures = dict[str, Any]
 SETTLE = 2.0
 """Seconds after the first picture before anything is said: the receiver's buffers have found their size."""
 PACE = 4.0
-"""At how many times its own pace speech is sent: about that of a voice that speaks as it is made."""
+"""At how many times its own pace speech is sent: as a voice might be that is made while it speaks."""
 SENT = 1.0
 """Seconds after an utterance was written in which it may still be under way to those in the room."""
 
@@ -96,9 +96,7 @@ class Room:
 class Turns:
     """Talks beside each other: none begins before all are ready, and none is sent speech while another is.
 
-    Ten seconds of speech that are sent at once keep every process of their room busy for most of a second, viewers too
-    (the SDK sends a stream's pieces to all of a room): whoever was always the last to be sent something would always be
-    heard through the others' rush.
+    Whoever was always the last to be sent something would always be heard through the others' rush (``sync.py``).
     """
 
     def __init__(self, talks: int) -> None:

@@ -16,10 +16,10 @@ more than for another: the offset without it is what the sender and the way have
 in a room of its own: by how much it differs from the first is what a run on this machine cannot tell.
 ``--chunk-ms`` is the length of one write: an odd one leaves odd remainders.
 
-``--pace`` is at how many times its own pace speech is sent. The default, 4, is a voice that speaks as it is made.
-``--pace inf`` sends ten seconds at once, which keeps every process of the room busy for most of a second, viewers too
-(the SDK sends a stream's pieces to all of a room): on two cores their jitter buffers then tell more of that second than
-of who speaks.
+``--pace`` is at how many times its own pace speech is sent. The default, 4, might be that of a voice that is made while
+it speaks; whoever has ready sound sends it as fast as the line takes it. ``--pace inf`` does that: ten seconds at once
+keep every process of the room busy for most of a second, viewers too (the SDK sends a stream's pieces to all of a
+room), and on two cores their jitter buffers then tell more of that second than of who speaks.
 """
 
 from __future__ import annotations
